@@ -1,0 +1,125 @@
+"""The lab's errors: a fact with numbers, and a hint that says what to do next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LabError(Exception):
+    """Base of the lab's errors; `hint` is the next step, shown under the traceback."""
+
+    code: ClassVar[str] = "lab_error"
+    """A stable name for programs: what `--json` prints and the API answers."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.add_note(f"Hint: {hint}")
+
+
+class InvalidRequestError(LabError, ValueError):
+    """The request cannot be run as it stands; nothing was loaded or written."""
+
+    code = "invalid_request"
+
+
+class UnknownOptionError(InvalidRequestError):
+    """An option that neither the lab nor the pipeline knows."""
+
+    code = "unknown_option"
+
+
+class UnsupportedTaskError(InvalidRequestError):
+    """The model's pipeline cannot do this task."""
+
+    code = "unsupported_task"
+
+
+class NotAvailableError(InvalidRequestError):
+    """Asked for something that this machine or installation does not have."""
+
+    code = "not_available"
+
+
+class UnknownModelError(LabError, LookupError):
+    """No built-in model, local folder or cached hub model has this name."""
+
+    code = "unknown_model"
+
+
+class ModelLoadError(LabError):
+    """The model exists, but its files could not be made into a pipeline."""
+
+    code = "model_load_failed"
+
+
+class PipelineError(LabError):
+    """The pipeline raised while it ran; the original exception is the cause."""
+
+    code = "pipeline_failed"
+
+
+class JobCancelledError(LabError):
+    """The job was cancelled before it had a result."""
+
+    code = "job_cancelled"
+
+
+class JobLostError(LabError):
+    """The worker that ran the job ended without finishing it."""
+
+    code = "job_lost"
+
+
+class JobNotFoundError(LabError, LookupError):
+    """The journal has no job with this id."""
+
+    code = "job_not_found"
+
+
+class RunNotFoundError(LabError, LookupError):
+    """The journal has no run with this id."""
+
+    code = "run_not_found"
+
+
+class ArtifactNotFoundError(LabError, LookupError):
+    """The artifact store has no file with this sha256."""
+
+    code = "artifact_not_found"
+
+
+class QueueFullError(LabError):
+    """As many jobs are waiting as the queue may hold."""
+
+    code = "queue_full"
+
+
+class StateDirError(LabError, OSError):
+    """The state directory cannot be used: read-only, full, or on a network file system."""
+
+    code = "state_dir_unusable"
+
+
+class JournalError(LabError):
+    """The journal cannot be read or written."""
+
+    code = "journal_error"
+
+
+class JournalLockedError(JournalError):
+    """Another process held the journal's write lock for too long."""
+
+    code = "journal_locked"
+
+
+class JournalCorruptError(JournalError):
+    """The journal's file is damaged or is no journal."""
+
+    code = "journal_corrupt"
+
+
+class JournalTooNewError(JournalError):
+    """A newer version of the lab has written this journal."""
+
+    code = "journal_too_new"

@@ -1,0 +1,34 @@
+"""What every record has in common."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+Json: TypeAlias = None | bool | int | float | str | list[Any] | dict[str, Any]
+"""A value as JSON has it. Stands only where users' own options are carried unread."""
+
+Task = Literal["text2image", "image2image", "inpaint", "edit", "text2video", "image2video", "text2audio"]
+
+ExecutionMode = Literal["legacy_call", "modular", "subprocess", "ray"]
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
+
+TERMINAL_STATES: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "lost"})
+
+MemoryKind = Literal["cuda_allocator", "mps", "rss"]
+"""What a memory figure counts: an allocator's bytes on its device, or the process's resident set."""
+
+Clock = Literal["wall", "device"]
+"""`wall`: Python's monotonic clock. `device`: events recorded on the accelerator's own stream."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A value that may cross a process: immutable, and checked when decoded."""
+
+
+def require(claim: bool, message: str) -> None:
+    """Raise ValueError unless `claim` holds; msgspec turns it into a ValidationError when decoding."""
+    if not claim:
+        raise ValueError(message)

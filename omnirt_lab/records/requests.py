@@ -1,0 +1,134 @@
+"""What is wanted: a request, its inputs, its configuration and its adapters."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from omnirt_lab.records.base import ExecutionMode, Json, Record, Task, require
+
+MAX_STEPS: Final = 10_000
+MAX_PROMPT_CHARS: Final = 20_000
+MAX_SIDE_PX: Final = 8_192
+MAX_IMAGES: Final = 64
+MAX_SEED: Final = 2**63 - 1
+"""The largest integer that SQLite, torch and a signed 64-bit wire format all hold."""
+
+SIDE_MULTIPLE_PX: Final = 8
+"""Every latent-diffusion VAE halves the picture at least three times."""
+
+
+class Inputs(Record, frozen=True, kw_only=True):
+    """What the model is conditioned on. Text is kept exactly as the user wrote it."""
+
+    prompt: str = ""
+
+    negative_prompt: str | None = None
+
+    image: str | None = None
+    """sha256 of a stored artifact: the picture to start from."""
+
+    mask: str | None = None
+    """sha256 of a stored artifact: white where the picture may change."""
+
+    def __post_init__(self) -> None:
+        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt or "")):
+            require(
+                len(text) <= MAX_PROMPT_CHARS,
+                f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARS:,} are taken",
+            )
+
+
+class Config(Record, frozen=True, kw_only=True):
+    """How to run it. None means the model's own default, which the report shows in `config_resolved`."""
+
+    steps: int | None = None
+    """Denoising steps, 1 to 10,000."""
+
+    guidance_scale: float | None = None
+    """Classifier-free guidance weight; 1 or less switches guidance off in most pipelines."""
+
+    seed: int | None = None
+    """Seed of the first picture, 0 to 2^63 - 1; picture i of a run has seed + i. None draws one, and records it."""
+
+    width: int | None = None
+    """Pixels, a multiple of 8."""
+
+    height: int | None = None
+    """Pixels, a multiple of 8."""
+
+    num_images: int = 1
+
+    scheduler: str | None = None
+    """A scheduler by its short name (`ddim`, `euler`, …) or diffusers class name."""
+
+    dtype: str | None = None
+    """`float32`, `float16` or `bfloat16`: what the weights are held in."""
+
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    execution_mode: ExecutionMode = "legacy_call"
+
+    options: dict[str, Json] = {}
+    """Further keyword arguments of the pipeline's own call, by its own names."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            require(1 <= self.steps <= MAX_STEPS, f"steps is {self.steps:,}; it must be 1 to {MAX_STEPS:,}")
+        if self.guidance_scale is not None:
+            require(math.isfinite(self.guidance_scale), f"guidance_scale is {self.guidance_scale}; it must be finite")
+            require(self.guidance_scale >= 0, f"guidance_scale is {self.guidance_scale}; it must not be negative")
+        if self.seed is not None:
+            require(0 <= self.seed <= MAX_SEED, f"seed is {self.seed}; it must be 0 to 2^63 - 1")
+        require(1 <= self.num_images <= MAX_IMAGES, f"num_images is {self.num_images}; it must be 1 to {MAX_IMAGES}")
+        for name, side in (("width", self.width), ("height", self.height)):
+            _require_side(name, side)
+
+
+def _require_side(name: str, side_px: int | None) -> None:
+    if side_px is None:
+        return
+    require(
+        SIDE_MULTIPLE_PX <= side_px <= MAX_SIDE_PX,
+        f"{name} is {side_px}; it must be {SIDE_MULTIPLE_PX} to {MAX_SIDE_PX}",
+    )
+    below = side_px // SIDE_MULTIPLE_PX * SIDE_MULTIPLE_PX
+    require(
+        side_px == below,
+        f"{name} is {side_px}; it must be a multiple of {SIDE_MULTIPLE_PX}: "
+        f"the nearest are {below} and {below + SIDE_MULTIPLE_PX}",
+    )
+
+
+class Adapter(Record, frozen=True, kw_only=True):
+    """A LoRA to lay over the model's weights."""
+
+    source: str
+    """A local folder or file, or a hub id."""
+
+    name: str = "default"
+
+    scale: float = 1.0
+
+    weight_name: str | None = None
+    """File name inside `source`, where it holds several."""
+
+
+class GenerateRequest(Record, frozen=True, kw_only=True):
+    """One validated wish; a job is its life."""
+
+    task: Task = "text2image"
+
+    model: str = "tiny-shapes"
+    """A built-in name, a local folder, a hub id, or the name of an observed or published pipeline."""
+
+    backend: str = "local"
+
+    inputs: Inputs = msgspec.field(default_factory=Inputs)
+
+    config: Config = msgspec.field(default_factory=Config)
+
+    adapters: tuple[Adapter, ...] = ()

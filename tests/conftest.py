@@ -1,0 +1,29 @@
+"""What every test gets: one torch thread, a state directory of its own, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads; two threads on shared cores slow tiny models fifteenfold
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh state directory, so that no test sees another's journal or the user's."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("OMNIRT_STATE_DIR", str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    assert left == [], f"threads left running: {left}"
