@@ -1,0 +1,194 @@
+"""From a request to the arguments of a pipeline's own call; nothing that was asked for is dropped silently."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from diffusers import ConfigMixin, DiffusionPipeline
+from PIL.Image import Image
+
+from omnirt_lab.errors import InvalidRequestError, UnknownOptionError, UnsupportedTaskError
+from omnirt_lab.pipelines.catalog import ModelSource
+from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
+from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
+from omnirt_lab.records import Config, GenerateRequest, Task
+
+_COUNT_NAMES: Final = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
+
+_NEEDS_TEXT: Final[frozenset[Task]] = frozenset({"text2image", "text2video", "text2audio"})
+_NEEDS_IMAGE: Final[frozenset[Task]] = frozenset({"image2image", "inpaint", "edit", "image2video"})
+
+_OWN_WORDS: Final = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance_scale",
+    "width": "width",
+    "height": "height",
+    "image": "image",
+    "mask_image": "mask",
+    "generator": "seed",
+} | dict.fromkeys(_COUNT_NAMES, "num_images")
+"""The pipeline's name of what a request has a word of its own for."""
+
+_LAB_DECIDES: Final = ("output_type", "return_dict", "callback_on_step_end", "callback", "callback_steps")
+
+
+def call_arguments(
+    pipeline: DiffusionPipeline,
+    request: GenerateRequest,
+    *,
+    generators: Sequence[torch.Generator],
+    image: Image | None = None,
+    mask: Image | None = None,
+) -> dict[str, Any]:
+    """The keyword arguments that make this pipeline do what the request asks for.
+
+    `image` and `mask` are the opened artifacts that the request's inputs name.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the request asks for something that the pipeline's call does not take.
+    """
+    arguments = _check_and_name(type(pipeline), request)
+    _check_sizes(request.config, _size_multiple_px(pipeline))
+    accepted = _parameters(type(pipeline))
+    if "generator" in accepted and generators:
+        arguments["generator"] = generators[0] if len(generators) == 1 else list(generators)
+    if image is not None:
+        arguments["image"] = image
+    if mask is not None:
+        arguments["mask_image"] = mask
+    if "output_type" in accepted and request.task != "text2audio":
+        arguments["output_type"] = "pil"
+    return arguments
+
+
+def check_request(source: ModelSource, request: GenerateRequest) -> None:
+    """Check a request against the model's pipeline class, its sizes and this machine; loads no weights.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it cannot be run as it stands.
+    ModelLoadError
+        If the installed diffusers does not have the class.
+    """
+    pipeline_class = get_pipeline_class(source, request.task)
+    _check_and_name(pipeline_class, request)
+    _check_sizes(request.config, source.size_multiple_px)
+    resolve_placement(request.config.dtype, request.config.device)
+
+
+def seeded_generators(seed: int, count: int) -> tuple[torch.Generator, ...]:
+    """One CPU generator a picture, so that picture i of a run is the one that seed + i alone gives, on any device."""
+    return tuple(torch.Generator("cpu").manual_seed(seed + i) for i in range(count))
+
+
+def _check_and_name(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> dict[str, Any]:
+    """What the request sets, by the pipeline's names; raises where the pipeline has none for it."""
+    accepted = _parameters(pipeline_class)
+    _check_inputs(pipeline_class, request)
+    wanted = _wanted(accepted, request)
+    for name in (*wanted, *(() if request.config.seed is None else ("generator",))):
+        if name not in accepted:
+            raise UnknownOptionError(
+                f"{pipeline_class.__name__} takes no {_OWN_WORDS[name]}",
+                hint=f"Leave {_OWN_WORDS[name]} out, or use a model that takes it.",
+            )
+    _check_negative_prompt(accepted, request)
+    for name in request.config.options:
+        _check_option(pipeline_class, name)
+    return wanted | request.config.options
+
+
+def _wanted(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest) -> dict[str, Any]:
+    config, inputs = request.config, request.inputs
+    count_name = next((name for name in _COUNT_NAMES if name in accepted), _COUNT_NAMES[0])
+    values = {
+        "prompt": inputs.prompt or None,
+        "negative_prompt": inputs.negative_prompt,
+        "num_inference_steps": config.steps,
+        "guidance_scale": config.guidance_scale,
+        "width": config.width,
+        "height": config.height,
+        count_name: config.num_images if config.num_images > 1 else None,
+    }
+    if request.task in _NEEDS_IMAGE and "prompt" in accepted:
+        values["prompt"] = inputs.prompt
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_inputs(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> None:
+    accepted, task, inputs = _parameters(pipeline_class), request.task, request.inputs
+    if task in _NEEDS_TEXT and not inputs.prompt.strip():
+        raise InvalidRequestError(f"{task} needs a prompt, and it is empty", hint="Write what the result should show.")
+    if task in _NEEDS_TEXT and "prompt" not in accepted:
+        raise UnsupportedTaskError(
+            f"{pipeline_class.__name__} takes no prompt, so it cannot do {task}", hint="Use a text-to-image model."
+        )
+    for word, name, value in (("image", "image", inputs.image), ("mask", "mask_image", inputs.mask)):
+        is_needed = task in _NEEDS_IMAGE if word == "image" else task == "inpaint"
+        if is_needed and value is None:
+            raise InvalidRequestError(f"{task} needs an input {word}, and none was given", hint=f"Pass {word}=….")
+        if value is not None and name not in accepted:
+            raise UnsupportedTaskError(
+                f"{task} with {pipeline_class.__name__} takes no input {word}",
+                hint="Use task='image2image' to start from a picture, task='inpaint' to change a part of it.",
+            )
+
+
+def _check_negative_prompt(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest) -> None:
+    """Flux and its like take a negative prompt and ignore it unless `true_cfg_scale` is above 1."""
+    if request.inputs.negative_prompt is None or "true_cfg_scale" not in accepted:
+        return
+    scale = request.config.options.get("true_cfg_scale", accepted["true_cfg_scale"].default)
+    if isinstance(scale, int | float) and scale <= 1:
+        raise InvalidRequestError(
+            f"this pipeline ignores the negative prompt while true_cfg_scale is {scale}",
+            hint="Pass true_cfg_scale=4 too (it doubles the time), or leave the negative prompt out.",
+        )
+
+
+def _check_option(pipeline_class: type[DiffusionPipeline], name: str) -> None:
+    accepted = _parameters(pipeline_class)
+    if name in _OWN_WORDS:
+        raise UnknownOptionError(f"option {name!r} has a word of its own", hint=f"Use {_OWN_WORDS[name]}=….")
+    if name in _LAB_DECIDES:
+        raise UnknownOptionError(
+            f"option {name!r} is set by the lab", hint="Call the pipeline yourself through lab.observe(pipe)."
+        )
+    if name not in accepted:
+        known = sorted({*accepted, *_OWN_WORDS.values()} - {*_OWN_WORDS, *_LAB_DECIDES} | {"prompt"})
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UnknownOptionError(
+            f"{pipeline_class.__name__} has no option {name!r}", hint=f"The nearest is {nearest!r}."
+        )
+
+
+def _parameters(pipeline_class: type[DiffusionPipeline]) -> dict[str, inspect.Parameter]:
+    """The named parameters of the class's call. `**kwargs` is left out: what goes in there is ignored."""
+    parameters = inspect.signature(pipeline_class.__call__).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name: p for p in parameters if p.kind in named and p.name != "self"}
+
+
+def _check_sizes(config: Config, multiple_px: int) -> None:
+    for name, side_px in (("width", config.width), ("height", config.height)):
+        if side_px is not None and side_px % multiple_px:
+            below = side_px // multiple_px * multiple_px
+            raise InvalidRequestError(
+                f"{name} is {side_px}, and this model needs multiples of {multiple_px}",
+                hint=f"The nearest are {below or multiple_px} and {below + multiple_px}.",
+            )
+
+
+def _size_multiple_px(pipeline: DiffusionPipeline) -> int:
+    configs = {name: dict(part.config) for name, part in pipeline.components.items() if isinstance(part, ConfigMixin)}
+    denoiser = next((configs[name] for name in DENOISERS if name in configs), {})
+    return latent_shape(denoiser, configs.get("vae", {})).size_multiple_px

@@ -1,0 +1,283 @@
+"""From a model source to a pipeline in memory, through the real diffusers classes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from packaging.version import Version
+from safetensors import SafetensorError, safe_open
+
+from omnirt_lab.errors import InvalidRequestError, ModelLoadError, NotAvailableError, UnsupportedTaskError
+from omnirt_lab.pipelines.catalog import ModelSource
+from omnirt_lab.pipelines.model_index import check_components, read_index
+from omnirt_lab.pipelines.task_classes import pipeline_class_for
+from omnirt_lab.records import Task, WarningData
+
+DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+_DTYPE_KEYWORD: Final = "dtype" if Version(diffusers.__version__) >= Version("0.42.0.dev0") else "torch_dtype"
+
+_LOADER_ERRORS: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ImportError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    SafetensorError,
+)
+"""What from_pretrained raises for files that are missing, damaged or foreign, or too big for the memory."""
+
+_NOT_IN_THE_FILES = "newly initialized"
+"""Diffusers and transformers both log these words when weights are missing and random ones stand in."""
+
+_ANSI_COLOUR = re.compile(r"\x1b\[\d*m")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights go and what they are held in."""
+
+    dtype: torch.dtype
+
+    device: torch.device
+
+    warnings: tuple[WarningData, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pipeline fresh from its files."""
+
+    pipeline: DiffusionPipeline
+
+    warnings: tuple[WarningData, ...] = ()
+    """What diffusers and transformers had to say while loading."""
+
+
+def load_pipeline(source: ModelSource, *, task: Task, placement: Placement) -> Loaded:
+    """Load the model's pipeline for this task; a hub model is downloaded first if it must be.
+
+    Raises
+    ------
+    UnsupportedTaskError
+        If the model cannot do the task.
+    ModelLoadError
+        If its files are missing, damaged, incomplete or foreign, or do not fit into memory.
+    """
+    pipeline_class = get_pipeline_class(source, task)
+    try:
+        folder = _local_folder(source, pipeline_class)
+        with _quiet_libraries() as messages:
+            pipeline = pipeline_class.from_pretrained(
+                folder, local_files_only=True, **{_DTYPE_KEYWORD: placement.dtype}
+            )
+        notes = _checked_warnings(source, messages)
+        pipeline.to(placement.device)
+    except _LOADER_ERRORS as exc:
+        raise _load_error(source, exc) from exc
+    pipeline.set_progress_bar_config(disable=True)
+    return Loaded(pipeline=pipeline, warnings=notes)
+
+
+def with_task_class(pipeline: DiffusionPipeline, pipeline_class: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """Build another class's pipeline on the same components; nothing is copied, the scheduler is shared too.
+
+    Unlike `from_pipe` it casts nothing: that would also cast layers which the model keeps in float32.
+
+    Raises
+    ------
+    UnsupportedTaskError
+        If that class needs a component that this pipeline does not have.
+    """
+    accepted = inspect.signature(pipeline_class.__init__).parameters
+    components = {name: part for name, part in pipeline.components.items() if name in accepted}
+    settings = {name: value for name, value in pipeline.config.items() if name in accepted and name not in components}
+    try:
+        with _quiet_libraries():
+            sibling = pipeline_class(**components, **settings)
+    except (TypeError, ValueError, AttributeError) as exc:
+        raise UnsupportedTaskError(
+            f"the components of a {type(pipeline).__name__} do not make a {pipeline_class.__name__}: {exc}",
+            hint="Use a model that was saved for this task.",
+        ) from exc
+    sibling.register_to_config(_name_or_path=pipeline.name_or_path)
+    sibling.set_progress_bar_config(disable=True)
+    return sibling
+
+
+def get_pipeline_class(source: ModelSource, task: Task) -> type[DiffusionPipeline]:
+    """Import the class that does this task with this model; loads no weights.
+
+    Raises
+    ------
+    UnsupportedTaskError
+        If there is none.
+    ModelLoadError
+        If the installed diffusers does not have it.
+    """
+    name = pipeline_class_for(source.pipeline_class, task)
+    if name is None:
+        raise UnsupportedTaskError(
+            f"{source.name} is a {source.pipeline_class} and cannot do {task}",
+            hint=f"It can do: {', '.join(source.tasks)}.",
+        )
+    found = getattr(diffusers, name, None)
+    if not (inspect.isclass(found) and issubclass(found, DiffusionPipeline)):
+        raise ModelLoadError(
+            f"{source.name} needs the pipeline class {name}, which diffusers {diffusers.__version__} does not have",
+            hint="Update diffusers, or check `_class_name` in its model_index.json.",
+        )
+    return found
+
+
+def resolve_placement(dtype: str | None = None, device: str | None = None) -> Placement:
+    """Check the wanted dtype and device; by default float32 on the first of CUDA, MPS and CPU that is there.
+
+    Raises
+    ------
+    InvalidRequestError
+        If either is not one of the known names.
+    NotAvailableError
+        If this machine does not have the device.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidRequestError(f"dtype is {dtype!r}", hint=f"Use one of {', '.join(DTYPES)}.")
+    target = _default_device() if device is None else _parse_device(device)
+    held_in = DTYPES[dtype or "float32"]
+    notes = [_FLOAT16_ON_CPU] if held_in is torch.float16 and target.type == "cpu" else []
+    return Placement(dtype=held_in, device=target, warnings=tuple(notes))
+
+
+_FLOAT16_ON_CPU = WarningData(
+    code="float16_on_cpu",
+    message="float16 on a CPU is up to a hundred times slower than float32",
+    hint="Leave dtype out, or use dtype='bfloat16' to save memory.",
+)
+
+
+def _default_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _parse_device(name: str) -> torch.device:
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
+        raise InvalidRequestError(f"device is {name!r}", hint="Use cpu, cuda, cuda:1 or mps.")
+    if kind == "cuda":
+        index, count = int(number or 0), torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if index >= count:
+            raise NotAvailableError(
+                f"device {name!r} was asked for, and torch sees {count} CUDA devices",
+                hint="Leave device out to use what is there.",
+            )
+        return torch.device("cuda", index)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise NotAvailableError("device 'mps' was asked for, and this machine has none", hint="Leave device out.")
+    return torch.device(kind)
+
+
+def _local_folder(source: ModelSource, pipeline_class: type[DiffusionPipeline]) -> Path:
+    """The folder to load from; a hub model's missing files are downloaded, with their progress bar."""
+    if source.kind == "hub":
+        folder = Path(
+            pipeline_class.download(source.location, revision=source.revision, local_files_only=HF_HUB_OFFLINE)
+        )
+    else:
+        folder = Path(source.location)
+    check_components(folder, read_index(folder))
+    return folder
+
+
+def _checked_warnings(source: ModelSource, messages: list[str]) -> tuple[WarningData, ...]:
+    for message in messages:
+        if _NOT_IN_THE_FILES in message:
+            raise ModelLoadError(
+                f"the files of {source.name} lack weights, and random ones would stand in: {message}",
+                hint="Download the model again, or save it with the transformers version that you load it with. "
+                "If it is meant so, load it yourself and pass the pipeline to lab.observe().",
+            )
+    kept = [message for message in messages if "disabled the safety checker" not in message]  # the model says so itself
+    return tuple(WarningData(code="model_load", message=message) for message in kept)
+
+
+def _load_error(source: ModelSource, exc: Exception) -> ModelLoadError:
+    if isinstance(exc, MemoryError | torch.OutOfMemoryError):
+        hint = "Ask for dtype='bfloat16' to halve it, or free memory with lab.cache.clear()."
+        return ModelLoadError(f"{source.name} does not fit into memory: {exc}", hint=hint)
+    damaged = None if source.kind == "hub" else _find_damaged_file(Path(source.location))
+    what = f"{source.name} could not be loaded as a {source.pipeline_class}"
+    if damaged is not None:
+        return ModelLoadError(f"{what}: {damaged} is damaged ({exc})", hint="Download or copy that file again.")
+    return ModelLoadError(
+        f"{what}: {type(exc).__name__}: {exc}", hint="Download the model again, or save it with save_pretrained()."
+    )
+
+
+def _find_damaged_file(folder: Path) -> Path | None:
+    for path in sorted(folder.glob("*/*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            return path
+    return None
+
+
+class _Collector(logging.Handler):
+    """Keeps the messages that a library logs."""
+
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(_ANSI_COLOUR.sub("", record.getMessage()).strip())
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[list[str]]:
+    """Keep diffusers and transformers from drawing bars and printing; yields what they said at warning level.
+
+    Their switches are the process's: callers hold the residency cache's loading lock.
+    """
+    messages: list[str] = []
+    libraries: list[Any] = [diffusers.utils.logging, transformers.utils.logging]
+    bars_on = [library for library in libraries if library.is_progress_bar_enabled()]
+    loggers = [logging.getLogger("diffusers"), logging.getLogger("transformers")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    collector = _Collector(messages)
+    try:
+        for library in bars_on:
+            library.disable_progress_bar()
+        for logger in loggers:
+            logger.handlers, logger.propagate = [collector], False
+            logger.setLevel(logging.WARNING)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield messages
+        messages.extend(str(warning.message) for warning in caught)
+    finally:
+        for library in bars_on:
+            library.enable_progress_bar()
+        for logger, handlers, level, propagate in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
