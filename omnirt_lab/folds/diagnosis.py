@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from omnirt_lab.folds import timeline
 from omnirt_lab.records import Record, RunReport, StepTiming
 from omnirt_lab.units import ms_from_ns
 
@@ -28,6 +29,9 @@ DOMINANT_SHARE: Final = 0.5
 NOTABLE_SHARE: Final = 0.1
 WARM_UP_FACTOR: Final = 1.5
 OUTLIER_FACTOR: Final = 2.0
+STANDS_OUT_FACTOR: Final = 1.2
+"""By how much a stage's memory peak must exceed the next one's to be worth advice."""
+
 ENOUGH_STEPS: Final = 5
 """Fewer have no median worth comparing with."""
 
@@ -85,23 +89,24 @@ def _warnings(report: RunReport) -> Iterator[Finding]:
 
 
 def _longest_stage(report: RunReport) -> Iterator[Finding]:
-    stages = _stage_ms(report)
-    if not stages or not report.duration_ms:
+    """An open stage counts as long as it was seen."""
+    lanes = [lane for lane in timeline.of_report(report).lanes if not lane.is_steps]
+    if not lanes or not report.duration_ms:
         return
-    name = max(stages, key=stages.__getitem__)
-    share = stages[name] / report.duration_ms
+    longest = max(lanes, key=lambda lane: lane.busy_ns)
+    stage_ms = ms_from_ns(longest.busy_ns)
+    share = stage_ms / report.duration_ms
     figures: dict[str, Figure] = {
-        "stage": name,
-        "stage_ms": stages[name],
+        "stage": longest.name,
+        "stage_ms": stage_ms,
         "share": share,
         "duration_ms": report.duration_ms,
     }
-    if name == "denoise" and report.steps:
-        durations = [_duration_ms(step) for step in report.steps]
-        figures |= {"steps": len(durations), "median_ms": median(durations)}
+    if longest.name == "denoise" and report.steps:
+        figures |= {"steps": len(report.steps), "median_ms": median(map(_duration_ms, report.steps))}
         yield Finding(topic="timings", code="denoise_longest", figures=figures)
-    elif name in ("load", "vae_decode") and share >= DOMINANT_SHARE:
-        yield Finding(topic="timings", code=f"{name}_dominates", severity="advice", figures=figures)
+    elif longest.name in ("load", "vae_decode") and share >= DOMINANT_SHARE:
+        yield Finding(topic="timings", code=f"{longest.name}_dominates", severity="advice", figures=figures)
     else:
         yield Finding(topic="timings", code="longest_stage", figures=figures)
 
@@ -150,10 +155,9 @@ def _steps(report: RunReport) -> Iterator[Finding]:
 
 
 def _unaccounted(report: RunReport) -> Iterator[Finding]:
-    stages = _stage_ms(report)
-    if not stages or not report.duration_ms or any(stage.end_t_ns is None for stage in report.stages):
+    if not report.stages or not report.duration_ms or any(stage.end_t_ns is None for stage in report.stages):
         return
-    rest_ms = report.duration_ms - sum(stages.values())
+    rest_ms = report.duration_ms - sum(ms for name, ms in report.timings.items() if name != "queue_ms")
     if rest_ms > NOTABLE_SHARE * report.duration_ms:
         yield Finding(
             topic="timings",
@@ -173,16 +177,14 @@ def _memory(report: RunReport) -> Iterator[Finding]:
         baseline_bytes = memory.baseline_bytes.get(device)
         if baseline_bytes is not None:
             figures["growth_bytes"] = peak_bytes - baseline_bytes
-        highest = [stage.name for stage in report.stages if stage.peak_bytes == peak_bytes]
-        if highest:
-            figures["stage"] = highest[0]
-        decoding = highest[:1] == ["vae_decode"]
-        yield Finding(
-            topic="memory",
-            code="peak_in_vae_decode" if decoding else "memory_peak",
-            severity="advice" if decoding else "info",
-            figures=figures,
-        )
+        peaks = sorted((stage.peak_bytes or 0, stage.name) for stage in report.stages)
+        if peaks and peaks[-1][0] == peak_bytes:
+            figures["stage"] = peaks[-1][1]
+        stands_out = len(peaks) > 1 and peak_bytes > STANDS_OUT_FACTOR * peaks[-2][0]
+        if figures.get("stage") == "vae_decode" and stands_out:
+            yield Finding(topic="memory", code="peak_in_vae_decode", severity="advice", figures=figures)
+        else:
+            yield Finding(topic="memory", code="memory_peak", figures=figures)
 
 
 def _caches(report: RunReport) -> Iterator[Finding]:
@@ -272,11 +274,6 @@ def _events(report: RunReport) -> Iterator[Finding]:
         yield Finding(topic="events", code="events_dropped", severity="problem", figures=figures)
     else:
         yield Finding(topic="events", code="events_complete", figures=figures)
-
-
-def _stage_ms(report: RunReport) -> dict[str, float]:
-    """Milliseconds by stage, without the queue: it is no part of the run's duration."""
-    return {key.removesuffix("_ms"): ms for key, ms in report.timings.items() if key != "queue_ms"}
 
 
 def _duration_ms(step: StepTiming) -> float:

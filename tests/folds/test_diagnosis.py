@@ -94,10 +94,23 @@ def test_a_wait_longer_than_the_run_is_named():
 
 
 def test_the_peak_names_its_stage_and_its_growth():
-    figures = found(report_of(sample_events.normal()), "peak_in_vae_decode").figures
+    figures = found(report_of(sample_events.normal()), "memory_peak").figures
 
+    assert figures["stage"] == "vae_decode"
     assert figures["peak_bytes"] == 561 * MIB
     assert figures["growth_bytes"] == (561 - 410) * MIB
+
+
+def test_a_decoding_peak_that_stands_out_is_advice():
+    tape = Tape().enqueue().start().stage("denoise", 50.0, peak_mib=400).stage("vae_decode", 5.0, peak_mib=900)
+
+    assert found(report_of(tape.events), "peak_in_vae_decode").severity == "advice"
+
+
+def test_a_stage_that_was_open_at_the_end_counts_as_long_as_it_was_seen():
+    report = report_of(sample_events.lost())
+
+    assert found(report, "denoise_longest").figures["stage_ms"] > report.timings["load_ms"]
 
 
 def test_memory_that_was_not_measured_is_said():

@@ -1,0 +1,45 @@
+"""Colours of the card and of the stages; told apart also by people who do not tell red from green.
+
+Text colours reach a contrast of 4.5 on `CARD` (WCAG 2.1, 1.4.3); `tests/views` computes it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CARD: Final = "#fcfcfb"
+BORDER: Final = "#d3d7de"
+RULE: Final = "#e6e8ec"
+INK: Final = "#1d2430"
+MUTED: Final = "#596273"
+ALERT: Final = "#b3261e"
+GOOD: Final = "#17694a"
+CAUTION: Final = "#8a5300"
+
+NEUTRAL: Final = "#79818d"
+"""Readable on white and on JupyterLab's dark background alike: for text on a transparent figure."""
+
+LOAD: Final = "#8b95a7"
+ENCODE: Final = "#2a9d8f"
+DENOISE: Final = "#3a6fb7"
+DENOISE_LIGHT: Final = "#8fb3e2"
+DECODE: Final = "#e09f3e"
+OTHER: Final = "#b4a7c9"
+MEMORY: Final = "#6c5b9e"
+MEMORY_FILL: Final = "#e4dff0"
+
+
+def stage_colour(name: str) -> str:
+    """The colour of a stage, by what it does."""
+    if name == "denoise":
+        return DENOISE
+    if name.startswith("vae"):
+        return DECODE
+    if "encoder" in name:
+        return ENCODE
+    return LOAD if name in ("load", "queue") else OTHER
+
+
+def state_colour(state: str) -> str:
+    """The colour in which a job's state is written."""
+    return {"succeeded": GOOD, "failed": ALERT, "lost": ALERT, "cancelled": CAUTION}.get(state, MUTED)
