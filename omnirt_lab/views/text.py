@@ -37,7 +37,7 @@ def report_text(report: RunReport, *, width: int = 88) -> str:
 
 
 def _head(report: RunReport, width: int) -> Iterator[str]:
-    yield f"{facts.model(report)} · {report.task} · {facts.outcome(report)}"
+    yield from textwrap.wrap(f"{facts.model(report)} · {report.task} · {facts.outcome(report)}", width)
     prompt = visible(report.request.inputs.prompt, limit=PROMPT_LIMIT)
     if prompt:
         yield from textwrap.wrap(f"“{prompt}”", width, drop_whitespace=False, break_long_words=True)
@@ -53,12 +53,15 @@ def _waterfall(report: RunReport, width: int) -> Iterator[str]:
     for lane in made.lanes:
         name = shortened(visible(lane.name), name_width).ljust(name_width)
         if lane.is_steps:
-            yield f"{name}  {facts.step_times(report)}"
+            indent = " " * (name_width + 2)
+            times = facts.step_times(report) or ""
+            yield from textwrap.wrap(times, width, initial_indent=f"{name}  ", subsequent_indent=indent)
             continue
         figures = f"{numbers.duration(ms_from_ns(lane.busy_ns)):>9} {_share(lane, made):>7}"
         yield f"{name} {figures}  {_bar(lane, made, bar_width)}".rstrip()
-        for span in lane.spans:
-            yield from (f"{' ' * (name_width + 3)}└ {note}" for note in facts.span_notes(span))
+        indent = " " * (name_width + 3)
+        for note in (note for span in lane.spans for note in facts.span_notes(span)):
+            yield from textwrap.wrap(note, width, initial_indent=f"{indent}└ ", subsequent_indent=f"{indent}  ")
 
 
 def _share(lane: Lane, made: Timeline) -> str:
