@@ -1,0 +1,32 @@
+"""The durable journal: one SQLite file, where every process appends what it does and reads what others did."""
+
+from omnirt_lab.journal.artifacts import ArtifactStore
+from omnirt_lab.journal.cursor import Cursor
+from omnirt_lab.journal.events import JournalEntry
+from omnirt_lab.journal.jobs import JobRecord
+from omnirt_lab.journal.journal import Journal
+from omnirt_lab.journal.png import METADATA_KEY, png_with_metadata, read_png_metadata
+from omnirt_lab.journal.previews import Preview
+from omnirt_lab.journal.purge import Purged
+from omnirt_lab.journal.runs import RunQuery, RunRow
+from omnirt_lab.journal.state import state_dir
+from omnirt_lab.journal.workers import Worker
+from omnirt_lab.journal.writer import JobWriter
+
+__all__ = [
+    "ArtifactStore",
+    "Cursor",
+    "JobRecord",
+    "JobWriter",
+    "Journal",
+    "JournalEntry",
+    "METADATA_KEY",
+    "Preview",
+    "Purged",
+    "RunQuery",
+    "RunRow",
+    "Worker",
+    "png_with_metadata",
+    "read_png_metadata",
+    "state_dir",
+]

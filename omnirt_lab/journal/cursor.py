@@ -1,0 +1,122 @@
+"""Reading on: a place in the journal, held by the reader alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from omnirt_lab.journal import jobs
+from omnirt_lab.journal.database import Database
+from omnirt_lab.journal.events import EventRow, JournalEntry, to_event
+from omnirt_lab.journal.watch import Watch, watch_directory
+from omnirt_lab.records import TERMINAL_EVENTS
+
+_SELECT: Final = (
+    "SELECT e.id, j.job_id, e.seq, e.event, e.stage, e.t_ns, e.timestamp_ms, e.data "
+    "FROM events AS e JOIN jobs AS j ON j.key = e.job "
+)
+
+_OF_ALL: Final = _SELECT + "WHERE e.id > ? ORDER BY e.id LIMIT ?"
+
+_OF_JOB: Final = _SELECT + "WHERE e.job = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
+
+
+class Cursor:
+    """A place among the events of all jobs, or of one. Not for two threads at once.
+
+    It is a number, not a queue: a reader that stalls costs the writers nothing, and another that starts at `after_id`
+    reads the same. Nothing is held between two reads, except one inotify descriptor after the first `wait`.
+    """
+
+    def __init__(self, database: Database, *, job_id: str | None = None, after_id: int = 0) -> None:
+        self.after_id = after_id
+        """Id of the last event that was read: where to begin the next time."""
+        self._database = database
+        self._watch: Watch | None = None
+        self._job: int | None = None
+        self._after_seq = 0
+        self._has_terminal = False
+        if job_id is not None:
+            with database.reading() as connection:
+                self._job = jobs.get_key(connection, job_id)
+                (seq,) = connection.execute(
+                    "SELECT max(seq) FROM events WHERE job = ? AND id <= ?", (self._job, after_id)
+                ).fetchone()
+            self._after_seq = seq or 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[JournalEntry]:
+        """The events from here on, waiting for those to come; over one job it ends after the terminal event."""
+        while True:
+            is_ended = self.is_at_end()
+            entries = self.read()
+            yield from entries
+            if is_ended and not entries:
+                return
+            if not entries:
+                self.wait(60)
+
+    def read(self, *, limit: int = 1000) -> list[JournalEntry]:
+        """The next events that are there, at most `limit`, and step behind them."""
+        with self._database.reading() as connection:
+            if self._job is None:
+                rows = connection.execute(_OF_ALL, (self.after_id, limit)).fetchall()
+            else:
+                rows = connection.execute(_OF_JOB, (self._job, self._after_seq, limit)).fetchall()
+        entries = [_to_entry(row) for row in rows]
+        if entries:
+            last = entries[-1]
+            self.after_id, self._after_seq = last.id, last.event.seq
+            self._has_terminal = isinstance(last.event, TERMINAL_EVENTS)
+        return entries
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether there is something to read, at the latest after `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s
+        if self._watch is None:  # before the first look, so that no write falls between look and watch
+            self._watch = watch_directory(self._database.path.parent)
+        while not self._has_news():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._watch.wait(left_s)
+        return True
+
+    def is_at_end(self) -> bool:
+        """The one job has ended and everything of it was read; never so for the cursor over all."""
+        if self._job is None:
+            return False
+        if self._has_terminal:
+            return True
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT state FROM jobs WHERE key = ?", (self._job,)).fetchone()
+            is_ended = row is None or row[0] not in ("queued", "running")
+        return is_ended and not self._has_news()
+
+    def close(self) -> None:
+        """Stop watching; the cursor can still read."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    def _has_news(self) -> bool:
+        with self._database.reading() as connection:
+            if self._job is None:
+                query, place = "SELECT 1 FROM events WHERE id > ? LIMIT 1", (self.after_id,)
+                return connection.execute(query, place).fetchone() is not None
+            query = "SELECT 1 FROM events WHERE job = ? AND seq > ? LIMIT 1"
+            return connection.execute(query, (self._job, self._after_seq)).fetchone() is not None
+
+
+def _to_entry(row: tuple[int, str, int, str, str | None, int, int, str]) -> JournalEntry:
+    event: EventRow = row[2:]
+    return JournalEntry(id=row[0], job_id=row[1], event=to_event(event))

@@ -1,0 +1,280 @@
+"""The durable queue: a job's row, from `queued` to its one terminal state."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from typing import Final
+
+from omnirt_lab.errors import JobNotFoundError, QueueFullError
+from omnirt_lab.journal import events
+from omnirt_lab.journal.clock import boot_id, new_job_id, new_run_id, wall_ms
+from omnirt_lab.records import (
+    TERMINAL_STATES,
+    GenerateRequest,
+    JobEnqueued,
+    JobEnqueuedData,
+    JobState,
+    Record,
+    make_event,
+)
+
+
+class JobRecord(Record, frozen=True, kw_only=True):
+    """A job as the journal had it when it was asked."""
+
+    key: int
+    """The row's number in this journal; means nothing elsewhere."""
+
+    job_id: str
+    """32 hex digits that sort by time."""
+
+    run_id: str
+    """16 hex digits."""
+
+    trace_id: str
+
+    parent_span_id: str | None
+
+    state: JobState
+
+    priority: int
+    """Higher is claimed first."""
+
+    is_async: bool
+    """Any worker may claim it; otherwise only the process that made it runs it."""
+
+    cancel_requested: bool
+
+    request: GenerateRequest
+
+    idempotency_key: str | None
+
+    created_by: str | None
+    """Worker whose end makes a job that waits for its caller's thread a lost one."""
+
+    worker_id: str | None
+    """The worker that claimed it."""
+
+    boot_id: str
+    """The boot of the machine within which `monotonic_ns` means something."""
+
+    monotonic_ns: int
+    """`time.monotonic_ns()` when it was enqueued: zero of the events' `t_ns`."""
+
+    enqueued_at_ms: int
+
+    started_at_ms: int | None
+
+    ended_at_ms: int | None
+
+    @property
+    def is_ended(self) -> bool:
+        """It has reached its terminal state, and its report is stored."""
+        return self.state in TERMINAL_STATES
+
+
+_OWN_COLUMNS: Final = (
+    "key",
+    "job_id",
+    "run_id",
+    "state",
+    "priority",
+    "is_async",
+    "cancel_requested",
+    "idempotency_key",
+    "created_by",
+    "worker_id",
+    "boot_id",
+    "monotonic_ns",
+    "enqueued_at_ms",
+    "started_at_ms",
+    "ended_at_ms",
+)
+
+_SELECT: Final = (
+    f"SELECT {', '.join('j.' + name for name in _OWN_COLUMNS)}, "  # noqa: S608  # constants
+    "e.seq, e.event, e.stage, e.t_ns, e.timestamp_ms, e.data "
+    "FROM jobs AS j JOIN events AS e ON e.job = j.key AND e.seq = 1 "
+)
+
+
+def enqueue(
+    connection: sqlite3.Connection,
+    wish: JobEnqueuedData,
+    *,
+    monotonic_ns: int,
+    created_by: str | None,
+    idempotency_key: str | None,
+    max_queued: int | None,
+) -> JobRecord:
+    """Make the job's row and its first event; inside a transaction.
+
+    Raises
+    ------
+    QueueFullError
+        If `max_queued` jobs are waiting already.
+    """
+    if idempotency_key is not None:
+        same = _find(connection, "WHERE j.idempotency_key = ?", (idempotency_key,))
+        if same:
+            return same[0]
+    if max_queued is not None:
+        _require_room(connection, max_queued)
+    now_ms = wall_ms()
+    row = connection.execute(
+        "INSERT INTO jobs (job_id, run_id, state, priority, is_async, idempotency_key, created_by, boot_id, "
+        "monotonic_ns, enqueued_at_ms) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?) RETURNING key",
+        (
+            new_job_id(),
+            wish.run_id,
+            wish.priority,
+            wish.is_async,
+            idempotency_key,
+            created_by,
+            boot_id(),
+            monotonic_ns,
+            now_ms,
+        ),
+    ).fetchone()
+    events.append(connection, row[0], [make_event(wish, seq=1, t_ns=0, timestamp_ms=now_ms)])
+    return by_key(connection, row[0])
+
+
+def _require_room(connection: sqlite3.Connection, max_queued: int) -> None:
+    waiting = sum(queue_depth(connection).values())
+    if waiting >= max_queued:
+        raise QueueFullError(
+            f"{waiting} jobs are waiting; the queue holds {max_queued}",
+            hint="Wait for some to end, cancel those that are no longer needed, or raise the limit.",
+        )
+
+
+def by_key(connection: sqlite3.Connection, key: int) -> JobRecord:
+    """The job in this row, which must exist."""
+    return _find(connection, "WHERE j.key = ?", (key,))[0]
+
+
+def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
+    """The job.
+
+    Raises
+    ------
+    JobNotFoundError
+        If there is none with this id.
+    """
+    found = _find(connection, "WHERE j.job_id = ?", (job_id,))
+    if not found:
+        raise job_not_found(job_id)
+    return found[0]
+
+
+def get_key(connection: sqlite3.Connection, job_id: str) -> int:
+    """The row of a job.
+
+    Raises
+    ------
+    JobNotFoundError
+        If there is none with this id.
+    """
+    row = connection.execute("SELECT key FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise job_not_found(job_id)
+    return int(row[0])
+
+
+def job_not_found(job_id: str) -> JobNotFoundError:
+    """The error for an id that no job has."""
+    return JobNotFoundError(
+        f"the journal has no job {job_id!r}", hint="List the jobs that there are, or look in another state directory."
+    )
+
+
+def newest(connection: sqlite3.Connection, *, states: Collection[JobState] | None, limit: int) -> list[JobRecord]:
+    """Jobs, the latest first; only those in one of `states`, where given."""
+    if states is None:
+        return _find(connection, "ORDER BY j.key DESC LIMIT ?", (limit,))
+    marks = ", ".join("?" * len(states))
+    return _find(connection, f"WHERE j.state IN ({marks}) ORDER BY j.key DESC LIMIT ?", (*states, limit))
+
+
+def claim(connection: sqlite3.Connection, job_id: str, worker_id: str) -> JobRecord | None:
+    """Take a queued job for this worker; None if it is no longer queued."""
+    get_key(connection, job_id)
+    row = connection.execute(
+        "UPDATE jobs SET state = 'running', worker_id = ?, started_at_ms = ? "
+        "WHERE job_id = ? AND state = 'queued' RETURNING key",
+        (worker_id, wall_ms(), job_id),
+    ).fetchone()
+    return None if row is None else by_key(connection, row[0])
+
+
+def claim_next(connection: sqlite3.Connection, worker_id: str) -> JobRecord | None:
+    """Take the async job whose turn it is: the highest priority, and of equals the oldest."""
+    row = connection.execute(
+        "UPDATE jobs SET state = 'running', worker_id = ?, started_at_ms = ? WHERE state = 'queued' AND key = "
+        "(SELECT key FROM jobs WHERE state = 'queued' AND is_async ORDER BY priority DESC, key LIMIT 1) RETURNING key",
+        (worker_id, wall_ms()),
+    ).fetchone()
+    return None if row is None else by_key(connection, row[0])
+
+
+def queue_depth(connection: sqlite3.Connection) -> dict[int, int]:
+    """Priority → jobs that wait for a worker."""
+    rows = connection.execute("SELECT priority, count(*) FROM jobs WHERE state = 'queued' GROUP BY priority")
+    return dict(rows.fetchall())
+
+
+def is_cancel_requested(connection: sqlite3.Connection, key: int) -> bool:
+    """Whoever runs it should stop: it was asked to, or the journal has ended the job already."""
+    row = connection.execute(
+        "SELECT cancel_requested OR state NOT IN ('queued', 'running') FROM jobs WHERE key = ?", (key,)
+    ).fetchone()
+    return row is None or bool(row[0])
+
+
+def set_cancel_requested(connection: sqlite3.Connection, key: int) -> None:
+    """Leave word for whoever runs it."""
+    connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE key = ?", (key,))
+
+
+def last_seq_of_running(connection: sqlite3.Connection, key: int, worker_id: str | None) -> int | None:
+    """`seq` of the job's last stored event; None if this worker does not run it (any more)."""
+    row = connection.execute(
+        "SELECT (SELECT max(seq) FROM events WHERE job = key) FROM jobs "
+        "WHERE key = ? AND state = 'running' AND worker_id = ?",
+        (key, worker_id),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def new_wish(
+    request: GenerateRequest, *, trace_id: str, parent_span_id: str | None, priority: int, is_async: bool
+) -> JobEnqueuedData:
+    """The data of a new job's first event."""
+    return JobEnqueuedData(
+        run_id=new_run_id(),
+        trace_id=trace_id,
+        parent_span_id=parent_span_id,
+        request=request,
+        priority=priority,
+        is_async=is_async,
+    )
+
+
+def _find(connection: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> list[JobRecord]:
+    return [_to_record(row) for row in connection.execute(_SELECT + condition, values)]
+
+
+def _to_record(row: tuple[object, ...]) -> JobRecord:
+    count = len(_OWN_COLUMNS)
+    own = dict(zip(_OWN_COLUMNS, row[:count], strict=True))
+    first = events.to_event(row[count:])  # type: ignore[arg-type]  # SQLite's rows are untyped
+    assert isinstance(first, JobEnqueued), f"job {own['job_id']} begins with {first.event}"
+    own |= {"is_async": bool(own["is_async"]), "cancel_requested": bool(own["cancel_requested"])}
+    return JobRecord(
+        **own,  # type: ignore[arg-type]  # SQLite's rows are untyped
+        trace_id=first.data.trace_id,
+        parent_span_id=first.data.parent_span_id,
+        request=first.data.request,
+    )

@@ -1,0 +1,271 @@
+"""The journal: durable jobs, events, runs and artifacts of one user, shared by all processes of the machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
+
+from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.journal import ending, events, frame, jobs, previews, runs, workers
+from omnirt_lab.journal.artifacts import ArtifactStore
+from omnirt_lab.journal.background import Background
+from omnirt_lab.journal.clock import new_trace_id
+from omnirt_lab.journal.cursor import Cursor
+from omnirt_lab.journal.database import BUSY_TIMEOUT_S, Database
+from omnirt_lab.journal.jobs import JobRecord
+from omnirt_lab.journal.previews import Preview
+from omnirt_lab.journal.purge import Purged, purge
+from omnirt_lab.journal.runs import RunQuery, RunRow
+from omnirt_lab.journal.state import usable_directory
+from omnirt_lab.journal.workers import Worker
+from omnirt_lab.journal.writer import JobWriter
+from omnirt_lab.records import AnyEvent, GenerateRequest, JobCancelledData, JobState, RunReport
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ARTIFACTS: Final = "artifacts"
+
+
+class Journal:
+    """One state directory, open for this process; safe for any thread, and in a forked child.
+
+    Every method may raise `JournalError` (locked, damaged) or `StateDirError` (full, read-only).
+    """
+
+    def __init__(self, directory: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.directory = directory
+        self.artifacts = ArtifactStore(directory / ARTIFACTS)
+        self._database = Database(directory, busy_timeout_s=busy_timeout_s)
+        self._background = Background()
+        self._workers: list[Worker] = []
+
+    @classmethod
+    def open(cls, directory: Path | None = None, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Journal:
+        """Open the journal in `directory`, by default the user's, and make it where there is none.
+
+        Raises
+        ------
+        StateDirError
+            If the directory cannot be made or written, or is on a network file system.
+        JournalCorruptError, JournalTooNewError
+            If the file is damaged, another program's, or a newer lab's; it is left as it is.
+        JournalLockedError
+            If another process holds it for longer than `busy_timeout_s`.
+        """
+        return cls(usable_directory(directory), busy_timeout_s=busy_timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the workers and every thread's connection; what was written stays."""
+        self._background.close()
+        for worker in self._workers:
+            if worker.pid == os.getpid():
+                worker.close()
+        self._database.close()
+
+    def checkpoint(self) -> None:
+        """Move what the write-ahead log holds into the journal's file; for idle moments, it may take 40 ms."""
+        self._database.checkpoint()
+
+    def enqueue(
+        self,
+        request: GenerateRequest,
+        *,
+        trace_id: str | None = None,
+        parent_span_id: str | None = None,
+        priority: int = 0,
+        is_async: bool = False,
+        idempotency_key: str | None = None,
+        max_queued: int | None = None,
+    ) -> JobRecord:
+        """Make a job, durable at once; a job that was made with the same `idempotency_key` is returned instead.
+
+        Raises
+        ------
+        QueueFullError
+            If `max_queued` jobs are waiting already.
+        InvalidRequestError
+            If a text of the request is no Unicode text.
+        """
+        _require_text(request)
+        created_by = None if is_async else self._creator_id()
+        wish = jobs.new_wish(
+            request,
+            trace_id=trace_id or new_trace_id(),
+            parent_span_id=parent_span_id,
+            priority=priority,
+            is_async=is_async,
+        )
+        monotonic_ns = time.monotonic_ns()
+        with self._database.writing() as connection:
+            return jobs.enqueue(
+                connection,
+                wish,
+                monotonic_ns=monotonic_ns,
+                created_by=created_by,
+                idempotency_key=idempotency_key,
+                max_queued=max_queued,
+            )
+
+    def claim(self, job_id: str, worker: Worker) -> JobWriter | None:
+        """Take a queued job; None if another worker was quicker or it was cancelled.
+
+        Raises
+        ------
+        JobNotFoundError
+            If there is no such job.
+        """
+        with self._database.writing() as connection:
+            job = jobs.claim(connection, job_id, worker.worker_id)
+            return None if job is None else self._writer(job, events.of_job(connection, job.key))
+
+    def claim_next(self, worker: Worker) -> JobWriter | None:
+        """Take the submitted job whose turn it is: highest priority first, then oldest; None if none waits."""
+        with self._database.writing() as connection:
+            job = jobs.claim_next(connection, worker.worker_id)
+            return None if job is None else self._writer(job, events.of_job(connection, job.key))
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """The job as it is now; `JobNotFoundError` if there is none."""
+        with self._database.reading() as connection:
+            return jobs.get(connection, job_id)
+
+    def list_jobs(self, *, states: Collection[JobState] | None = None, limit: int = 100) -> list[JobRecord]:
+        """The latest jobs first; only those in one of `states`, where given."""
+        with self._database.reading() as connection:
+            return jobs.newest(connection, states=states, limit=limit)
+
+    def request_cancel(self, job_id: str) -> JobRecord:
+        """Have a job stopped, and return it as it is then.
+
+        A queued job ends at once; a running one at its worker's next look; an ended one stays as it is.
+        """
+        with self._database.writing() as connection:
+            job = jobs.get(connection, job_id)
+            if job.state == "queued":
+                data = JobCancelledData(reason="requested")
+                ending.end_without_worker(connection, job, data, now_ns=time.monotonic_ns())
+            elif job.state == "running":
+                jobs.set_cancel_requested(connection, job.key)
+            return jobs.by_key(connection, job.key)
+
+    def is_cancel_requested(self, job_id: str) -> bool:
+        """Whether whoever runs the job should stop; about 10 µs."""
+        with self._database.reading() as connection:
+            return jobs.is_cancel_requested(connection, jobs.get_key(connection, job_id))
+
+    def queue_depth(self) -> dict[int, int]:
+        """Priority → jobs that wait for a worker."""
+        with self._database.reading() as connection:
+            return jobs.queue_depth(connection)
+
+    def events(self, job_id: str, *, after_seq: int = 0) -> list[AnyEvent]:
+        """The job's events with a higher `seq`, in order; `JobNotFoundError` if there is no such job."""
+        with self._database.reading() as connection:
+            return events.of_job(connection, jobs.get_key(connection, job_id), after_seq=after_seq)
+
+    def cursor(self, *, job_id: str | None = None, after_id: int = 0) -> Cursor:
+        """A reader of one job's events, or of all, that begins behind the entry `after_id`."""
+        return Cursor(self._database, job_id=job_id, after_id=after_id)
+
+    def find_preview(self, job_id: str) -> Preview | None:
+        """The latest preview of a running job."""
+        with self._database.reading() as connection:
+            return previews.find_preview(connection, jobs.get_key(connection, job_id))
+
+    def worker(self, kind: str = "kernel") -> Worker:
+        """Register as something that executes jobs; close it, or use it in a `with`."""
+        worker = Worker(self._database, kind)
+        self._workers.append(worker)
+        return worker
+
+    def reap_lost(self) -> list[str]:
+        """End the jobs whose worker's process is gone, with the report of what they had done; their ids."""
+        return workers.reap_lost(self._database)
+
+    def get_report(self, run_id: str) -> RunReport:
+        """The report of a run; six characters of its id will do where no other begins so.
+
+        Raises
+        ------
+        RunNotFoundError
+            If no run, or more than one, has an id that begins so.
+        """
+        with self._database.reading() as connection:
+            return runs.get_report(connection, run_id)
+
+    def query_runs(self, query: RunQuery) -> list[RunRow]:
+        """The runs that match, newest first."""
+        with self._database.reading() as connection:
+            return [runs.to_row(row) for row in runs.select(connection, query)]
+
+    def runs_frame(self, query: RunQuery) -> pd.DataFrame:
+        """The runs that match, newest first, as a DataFrame (see `frame.to_frame` for its columns)."""
+        with self._database.reading() as connection:
+            rows = runs.select(connection, query, frame.FRAME_COLUMNS)
+        return frame.to_frame(rows)
+
+    def tag(self, run_id: str, *tags: str) -> None:
+        """Add tags to a run."""
+        with self._database.writing() as connection:
+            runs.set_tags(connection, run_id, add=tags)
+
+    def untag(self, run_id: str, *tags: str) -> None:
+        """Remove tags from a run."""
+        with self._database.writing() as connection:
+            runs.set_tags(connection, run_id, remove=tags)
+
+    def rate(self, run_id: str, rating: int | None) -> None:
+        """Give a run 1 to 5, or None to take the rating back."""
+        with self._database.writing() as connection:
+            runs.set_rating(connection, run_id, rating)
+
+    def note(self, run_id: str, note: str | None) -> None:
+        """Keep a text beside a run."""
+        with self._database.writing() as connection:
+            runs.set_note(connection, run_id, note)
+
+    def trash(self, run_id: str) -> None:
+        """Leave a run out of the history until it is undeleted or purged."""
+        with self._database.writing() as connection:
+            runs.set_trashed(connection, run_id, trashed=True)
+
+    def undelete(self, run_id: str) -> None:
+        """Take a run out of the trash."""
+        with self._database.writing() as connection:
+            runs.set_trashed(connection, run_id, trashed=False)
+
+    def purge(self, run_ids: Collection[str] | None = None) -> Purged:
+        """Delete these runs, by default all in the trash, with their events and files, for good."""
+        return purge(self._database, self.artifacts, run_ids)
+
+    def _writer(self, job: JobRecord, stored: list[AnyEvent]) -> JobWriter:
+        return JobWriter(self._database, self._background, job, stored)
+
+    def _creator_id(self) -> str:
+        """A worker of this process, whose lock tells whether the caller of a job lives."""
+        own = [worker for worker in self._workers if worker.pid == os.getpid() and worker.is_open]
+        return (own[0] if own else self.worker("caller")).worker_id
+
+
+def _require_text(request: GenerateRequest) -> None:
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"a text of the request is no Unicode text: {error}", hint="Remove the lone surrogate from it."
+        ) from error

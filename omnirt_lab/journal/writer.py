@@ -1,0 +1,191 @@
+"""The one author of a running job's events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from omnirt_lab.errors import LabError
+from omnirt_lab.folds import report as report_fold
+from omnirt_lab.journal import ending, events, jobs, runs
+from omnirt_lab.journal.background import DELAY_NS, Background
+from omnirt_lab.journal.clock import monotonic_zero_ns, wall_ms
+from omnirt_lab.journal.database import Database
+from omnirt_lab.journal.ending import Ending
+from omnirt_lab.journal.jobs import JobRecord
+from omnirt_lab.journal.previews import put_preview
+from omnirt_lab.records import AnyEvent, EventData, MemoryData, RunReport, StepData, WarningData, make_event
+from omnirt_lab.units import NS_PER_S
+
+Listener = Callable[[AnyEvent], None]
+
+EMIT_WAIT_S: Final = 0.25
+"""How long an emit waits for another process's transaction; then the event is stored with the next one."""
+
+PAUSE_NS: Final = NS_PER_S
+"""How long a store that failed is left alone, so that a broken disk does not slow every step."""
+
+
+class JobWriter:
+    """Appends a running job's events, and ends it. Thread-safe.
+
+    1. `emit` puts the event at the end of the job's list, which is complete whatever becomes of the store.
+    2. `_store` asks the store what it has and adds the rest of the list, so that an interrupt between any two lines
+       neither loses nor repeats an event. A step or memory reading waits if another event was stored less than 5 ms
+       before; the background stores it when no later event has.
+    3. `finish` folds the list into the report and ends the job in one transaction. What the store could not take until
+       then counts as dropped, and the report says so.
+    """
+
+    def __init__(self, database: Database, background: Background, job: JobRecord, stored: Sequence[AnyEvent]) -> None:
+        self.job = job
+        self.listeners: list[Listener] = []
+        """Told of each event, in order, by the thread that emits it; one that raises is dropped, with a warning."""
+        self._database = database
+        self._background = background
+        self._zero_ns = monotonic_zero_ns(
+            boot=job.boot_id, monotonic_ns=job.monotonic_ns, wall_clock_ms=job.enqueued_at_ms
+        )
+        self._lock = threading.RLock()
+        self._events = list(stored)
+        self._stored = len(stored)
+        self._stored_at_ns = 0
+        self._failed_at_ns: int | None = None
+        self._is_flush_coming = False
+        self._report: RunReport | None = None
+        self._untold: deque[AnyEvent] = deque()
+        self._is_telling = False
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the job was enqueued, by the monotonic clock: an event's `t_ns`."""
+        return max(0, time.monotonic_ns() - self._zero_ns)
+
+    def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
+        """Append one event; `t_ns` is now, unless it is given. After `finish` nothing is appended.
+
+        The journal never makes this raise.
+        """
+        with self._lock:
+            if self._report is not None:
+                return
+            event = self._make(data, stage=stage, t_ns=t_ns)
+            self._events.append(event)
+            if isinstance(data, StepData | MemoryData) and time.monotonic_ns() - self._stored_at_ns < DELAY_NS:
+                self._flush_soon()
+            else:
+                self._store()
+            self._tell(event)
+
+    def flush(self) -> None:
+        """Store what waits."""
+        with self._lock:
+            self._is_flush_coming = False
+            if self._report is None and self._stored < len(self._events):
+                self._store()
+
+    def is_cancel_requested(self) -> bool:
+        """Somebody wants it to stop, or the journal has it as ended. False where the journal cannot be read."""
+        try:
+            with self._database.reading() as connection:
+                return jobs.is_cancel_requested(connection, self.job.key)
+        except LabError:
+            return False
+
+    def show_preview(self, content: bytes, *, media_type: str, step: int) -> None:
+        """Put this picture in the place of the job's last preview; like `emit`, it never raises for the journal."""
+        try:
+            with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
+                put_preview(connection, self.job.key, content, media_type=media_type, step=step)
+        except LabError:
+            return
+
+    def finish(self, data: Ending) -> RunReport:
+        """End the job and return its report: the store's, where somebody else has ended it before.
+
+        Where the store cannot be written, the report is made all the same, and counts the events that it lacks.
+        """
+        with self._lock:
+            if self._report is not None:
+                return self._report
+            terminal = self._make(data)
+            self._report = self._end(data, terminal)
+            self._tell(terminal)
+        self._background.soon(self._limit_wal)
+        return self._report
+
+    def _make(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> AnyEvent:
+        return make_event(
+            data,
+            seq=len(self._events) + 1,
+            t_ns=self.now_ns() if t_ns is None else t_ns,
+            timestamp_ms=wall_ms(),
+            stage=stage,
+        )
+
+    def _flush_soon(self) -> None:
+        if not self._is_flush_coming:
+            self._is_flush_coming = True
+            self._background.soon(self.flush)
+
+    def _store(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._failed_at_ns is not None and now_ns - self._failed_at_ns < PAUSE_NS:
+            return
+        try:
+            with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
+                stored = jobs.last_seq_of_running(connection, self.job.key, self.job.worker_id)
+                if stored is not None:
+                    events.append(connection, self.job.key, self._events[stored:])
+            self._stored = len(self._events)
+            self._stored_at_ns, self._failed_at_ns = now_ns, None
+        except LabError:
+            self._failed_at_ns = now_ns
+
+    def _end(self, data: Ending, terminal: AnyEvent) -> RunReport:
+        all_events = [*self._events, terminal]
+        report = report_fold.fold(all_events, job_id=self.job.job_id)
+        try:
+            with self._database.writing() as connection:
+                if ending.store(connection, self.job, all_events, report):
+                    return report
+            with self._database.reading() as connection:
+                return runs.get_report(connection, self.job.run_id)
+        except LabError:
+            dropped = len(all_events) - self._stored + data.probe.events_dropped
+            data = replace(data, probe=replace(data.probe, events_dropped=dropped))
+            return report_fold.fold([*self._events, self._make(data)], job_id=self.job.job_id)
+
+    def _tell(self, event: AnyEvent) -> None:
+        self._untold.append(event)
+        if self._is_telling:  # a listener has emitted; all of them hear of the event at hand first
+            return
+        self._is_telling = True
+        try:
+            while self._untold:
+                self._tell_listeners(self._untold.popleft())
+        finally:
+            self._is_telling = False
+
+    def _tell_listeners(self, event: AnyEvent) -> None:
+        for listener in tuple(self.listeners):
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001  # watching a run must never break it
+                self.listeners.remove(listener)
+                self.emit(
+                    WarningData(
+                        code="listener_failed",
+                        message=f"a watcher of this run was dropped: it raised {type(error).__name__}: {error}",
+                    )
+                )
+
+    def _limit_wal(self) -> None:
+        try:
+            self._database.limit_wal()
+        except (LabError, OSError):  # the next run tries again
+            return
