@@ -59,6 +59,12 @@ class PipelineError(LabError):
     code = "pipeline_failed"
 
 
+class PipelineBusyError(LabError):
+    """Another call of the pipeline, or of one that shares a component with it, is running."""
+
+    code = "pipeline_busy"
+
+
 class JobCancelledError(LabError):
     """The job was cancelled before it had a result."""
 

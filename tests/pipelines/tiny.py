@@ -1,4 +1,4 @@
-"""Tiny random pipelines of five families, through the real diffusers classes: no file, no network, the same weights every time."""
+"""Tiny random pipelines of five families, through the real diffusers classes: no file, no network, fixed weights."""
 
 from __future__ import annotations
 

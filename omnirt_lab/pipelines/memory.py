@@ -1,0 +1,154 @@
+"""Meters of memory: one reading, and the highest one since a mark. Each says what it counts.
+
+Sources: proc(5) for `statm`, `clear_refs` (5 resets the peak) and `VmHWM`; the "Memory management" chapters of
+https://docs.pytorch.org/docs/stable/cuda.html and https://docs.pytorch.org/docs/stable/mps.html.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final, Protocol
+
+import psutil
+import torch
+
+from omnirt_lab.records import MemoryKind
+from omnirt_lab.units import BYTES_PER_KIB
+
+RESET_PEAK_RSS: Final = b"5"
+
+_STATM: Final = Path("/proc/self/statm")
+_STATUS: Final = Path("/proc/self/status")
+_CLEAR_REFS: Final = Path("/proc/self/clear_refs")
+
+
+class MemoryMeter(Protocol):
+    """Memory of one device."""
+
+    @property
+    def device(self) -> str:
+        """`cpu`, `cuda:0`, `mps:0`."""
+
+    @property
+    def kind(self) -> MemoryKind:
+        """What the figures count."""
+
+    def read(self) -> int | None:
+        """Bytes in use now; None where they cannot be read."""
+
+    def mark_peak(self) -> None:
+        """Begin a new interval for `take_peak`."""
+
+    def take_peak(self) -> int | None:
+        """Highest bytes in use since `mark_peak`; None where nobody keeps that count."""
+
+
+class LinuxRss:
+    """Resident set of this process, with the kernel's own exact peak.
+
+    Marking resets the process's peak (`VmHWM`) for every other reader too. The files are opened for each reading: it
+    costs microseconds, and a forked child reads its own.
+    """
+
+    device: Final = "cpu"
+    kind: Final[MemoryKind] = "rss"
+
+    def __init__(self) -> None:
+        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._is_marked = False
+
+    def read(self) -> int | None:
+        """Resident bytes now."""
+        return int(_STATM.read_bytes().split()[1]) * self._page_bytes
+
+    def mark_peak(self) -> None:
+        """Reset the kernel's peak; where that is forbidden, `take_peak` answers None."""
+        try:
+            _CLEAR_REFS.write_bytes(RESET_PEAK_RSS)
+            self._is_marked = True
+        except OSError:
+            self._is_marked = False
+
+    def take_peak(self) -> int | None:
+        """Highest resident bytes since the mark."""
+        if not self._is_marked:
+            return None
+        _, _, rest = _STATUS.read_bytes().partition(b"VmHWM:")
+        return int(rest.split(maxsplit=1)[0]) * BYTES_PER_KIB
+
+
+class PortableRss:
+    """Resident set of this process where there is no /proc; nobody keeps its peak."""
+
+    device: Final = "cpu"
+    kind: Final[MemoryKind] = "rss"
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def read(self) -> int | None:
+        """Resident bytes now."""
+        return int(self._process.memory_info().rss)
+
+    def mark_peak(self) -> None:
+        """Nothing to reset."""
+
+    def take_peak(self) -> int | None:
+        """None: only samples are known."""
+        return None
+
+
+class CudaAllocator:
+    """What torch's caching allocator has handed out on one CUDA device. Counted on the host: no synchronize."""
+
+    kind: Final[MemoryKind] = "cuda_allocator"
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = torch.empty(0, device=device).device  # with its index
+
+    @property
+    def device(self) -> str:
+        """`cuda:0` and so on."""
+        return str(self._device)
+
+    def read(self) -> int | None:
+        """Allocated bytes now."""
+        return torch.cuda.memory_allocated(self._device)
+
+    def mark_peak(self) -> None:
+        """Reset the allocator's peak."""
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    def take_peak(self) -> int | None:
+        """Highest allocated bytes since the mark."""
+        return torch.cuda.max_memory_allocated(self._device)
+
+
+class MpsAllocator:
+    """What torch has allocated on Apple's GPU; it keeps no peak, so only samples are known."""
+
+    device: Final = "mps:0"
+    kind: Final[MemoryKind] = "mps"
+
+    def read(self) -> int | None:
+        """Allocated bytes now."""
+        return torch.mps.current_allocated_memory()
+
+    def mark_peak(self) -> None:
+        """Nothing to reset."""
+
+    def take_peak(self) -> int | None:
+        """None: only samples are known."""
+        return None
+
+
+def meter_for(device: torch.device | str) -> MemoryMeter:
+    """The meter of this device; the process's resident set where the device's own memory cannot be read."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return CudaAllocator(device)
+    if device.type == "mps":
+        return MpsAllocator()
+    return LinuxRss() if sys.platform == "linux" else PortableRss()

@@ -1,0 +1,119 @@
+"""The probe: watches one call of any pipeline, whose output stays bit-identical, and leaves the pipeline as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from diffusers import DiffusionPipeline
+
+from omnirt_lab.pipelines.device_clock import clock_for
+from omnirt_lab.pipelines.interception import Interception
+from omnirt_lab.pipelines.memory import MemoryMeter, meter_for
+from omnirt_lab.pipelines.occupancy import occupied
+from omnirt_lab.pipelines.sink import CallInterceptor, Sink
+from omnirt_lab.pipelines.sites import AnyPipeline, Site, execution_device, find_schedulers, find_sites
+from omnirt_lab.pipelines.stages import StageLog
+from omnirt_lab.pipelines.watched_call import WatchedCall
+from omnirt_lab.records import Clock, DeviceSpan, LatentStats, ProbeCost
+
+
+@dataclass
+class Reading:
+    """What was learnt of one call beside its events; filled when the `watch` block has ended."""
+
+    components_called: tuple[str, ...] = ()
+    """Names of the components that the pipeline called, in the order of their first calls."""
+
+    latent_stats: LatentStats | None = None
+    """None when no scheduler took a step, or the call raised."""
+
+    device_spans: tuple[DeviceSpan, ...] = ()
+    """Empty without a device clock, and when the call raised."""
+
+    cost: ProbeCost = field(default_factory=ProbeCost)
+
+
+class Probe:
+    """Watches calls of one pipeline, one at a time.
+
+    Stages follow each other and cover the call: one for each call of a component, named like the component;
+    `vae_encode` and `vae_decode`; `denoise` from the progress bar's opening to its close, whichever components it
+    calls; and the gaps between these as `prepare` and `postprocess`. Gaps shorter than 0.5 ms are left out while they
+    are no more than 1 % of the call.
+
+    Parameters
+    ----------
+    pipeline
+        Any pipeline. Its components may be replaced between calls.
+    interceptors
+        Stand between the pipeline and the component calls that they want, the first one innermost.
+    meter
+        None measures the device that the pipeline runs on.
+    """
+
+    def __init__(
+        self,
+        pipeline: AnyPipeline,
+        *,
+        interceptors: Sequence[CallInterceptor] = (),
+        meter: MemoryMeter | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._interceptors = tuple(interceptors)
+        self._meter = meter
+
+    @contextmanager
+    def watch(self, sink: Sink, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Reading]:
+        """Watch exactly one call of the pipeline, made in the block.
+
+        `should_stop` is asked before each component call and solver step. After an exception, an interrupt included,
+        the pipeline's hooks are freed (`maybe_free_model_hooks`): without that some caches change the next picture.
+
+        Raises
+        ------
+        PipelineBusyError
+            If a call of this pipeline, or of one that shares a part with it, is being watched.
+        JobCancelledError
+            Inside the pipeline's call, once `should_stop` has said so.
+        """
+        entered_ns = sink.now_ns()
+        sites, schedulers = find_sites(vars(self._pipeline)), find_schedulers(vars(self._pipeline))
+        with occupied([self._pipeline, *(site.module for site in sites), *schedulers]):
+            call = self._new_call(sink, sites, should_stop)
+            interception = Interception(call, sink, self._interceptors)
+            reading = Reading()
+            try:
+                interception.install(self._pipeline, sites, schedulers)
+                call.begin(entered_ns)
+                yield reading
+            except BaseException as error:  # an interrupt from the notebook ends a call too
+                interception.remove()
+                call.end(error)
+                self._free_hooks()
+                raise
+            else:
+                interception.remove()
+                call.end(None)
+            finally:
+                _fill(reading, call)
+
+    def _new_call(self, sink: Sink, sites: Sequence[Site], should_stop: Callable[[], bool]) -> WatchedCall:
+        device = execution_device(self._pipeline)
+        meter = self._meter or meter_for(device)
+        log = StageLog(sink, meter, clock_for(device, sink.now_ns))
+        denoiser_class = next((site.class_name for site in sites if site.is_denoiser), None)
+        return WatchedCall(sink, log, meter, denoiser_class=denoiser_class, should_stop=should_stop)
+
+    def _free_hooks(self) -> None:
+        if isinstance(self._pipeline, DiffusionPipeline):
+            self._pipeline.maybe_free_model_hooks()
+
+
+def _fill(reading: Reading, call: WatchedCall) -> None:
+    reading.components_called = call.components_called
+    reading.latent_stats = call.latent_stats
+    reading.device_spans = call.device_spans
+    clock: Clock = "device" if call.device_spans else "wall"
+    reading.cost = ProbeCost(overhead_ns=call.overhead_ns, clock=clock)

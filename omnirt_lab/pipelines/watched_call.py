@@ -1,0 +1,159 @@
+"""One call of a pipeline, as its wrappers tell it: what begins, what ends, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.utils import BaseOutput
+from tqdm.std import tqdm
+
+from omnirt_lab.errors import JobCancelledError
+from omnirt_lab.pipelines.denoising import Denoising, WatchedBar
+from omnirt_lab.pipelines.latents import latent_stats
+from omnirt_lab.pipelines.memory import MemoryMeter
+from omnirt_lab.pipelines.memory_sampling import MemorySampler, emit_reading
+from omnirt_lab.pipelines.sink import Sink
+from omnirt_lab.pipelines.sites import Site
+from omnirt_lab.pipelines.stages import StageLog
+from omnirt_lab.records import DeviceSpan, LatentStats
+
+
+class WatchedCall:
+    """Turns what happens in one call into its stages, steps and memory readings.
+
+    Parameters
+    ----------
+    denoiser_class
+        Class of the model that each step calls, if it is known beforehand.
+    should_stop
+        Asked before each component call and solver step.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        log: StageLog,
+        meter: MemoryMeter,
+        *,
+        denoiser_class: str | None,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._sink = sink
+        self._log = log
+        self._meter = meter
+        self._should_stop = should_stop
+        self._denoising = Denoising(log, denoiser_class=denoiser_class, device=meter.device)
+        self._bars: list[WatchedBar] = []
+        self._sampler = MemorySampler(meter, sink)
+        self._components_called: dict[str, None] = {}
+        self._latents: torch.Tensor | None = None
+        self._overhead_ns = 0
+        self.latent_stats: LatentStats | None = None
+        """Of what the latest step of the pipeline's own scheduler returned; known after a call that did not raise."""
+        self.device_spans: tuple[DeviceSpan, ...] = ()
+
+    @property
+    def components_called(self) -> tuple[str, ...]:
+        """Names, in the order of their first calls."""
+        return tuple(self._components_called)
+
+    @property
+    def overhead_ns(self) -> int:
+        """Time in the probe's code: wrappers outside of the original calls, begin and end, the memory thread."""
+        return self._overhead_ns + self._sampler.spent_ns
+
+    def begin(self, entered_ns: int) -> None:
+        """Read the baseline and start the clock of the call; getting ready has taken the time since `entered_ns`."""
+        emit_reading(self._meter, self._sink, is_baseline=True)
+        self._sampler.start()
+        self._spent_since(entered_ns)
+        self._log.begin_call()
+
+    def end(self, error: BaseException | None) -> None:
+        """Report what the call ended in, and stop sampling."""
+        entered_ns = self._sink.now_ns()
+        try:
+            for bar in self._bars:
+                bar.release()
+            if error is None:
+                self._denoising.end_without_bar()
+            self._log.finish_call(error)
+        finally:
+            self._sampler.stop()
+        self._spent_since(entered_ns)
+        if error is None:
+            self._summarise()
+
+    def enter(self, site: Site) -> None:
+        """A component is about to be called."""
+        entered_ns = self._sink.now_ns()
+        self._stop_if_asked()
+        self._components_called[site.component] = None
+        if site.is_denoiser:
+            self._denoising.begin()
+        elif site.method == "decode":
+            self._denoising.end_without_bar()
+        if self._log.open_stage is None:
+            self._log.start(site.stage, class_name=site.class_name, device=site.device)
+        self._spent_since(entered_ns)
+
+    def leave(self, site: Site) -> None:
+        """The component has returned."""
+        entered_ns = self._sink.now_ns()
+        stage = self._log.open_stage
+        if site.is_denoiser:
+            self._denoising.denoised()
+        elif stage is not None and stage.name == site.stage:
+            self._log.end()
+        self._spent_since(entered_ns)
+
+    def before_step(self) -> None:
+        """A scheduler is about to step."""
+        entered_ns = self._sink.now_ns()
+        self._stop_if_asked()
+        self._denoising.begin()
+        self._spent_since(entered_ns)
+
+    def after_step(self, timestep: object, output: object, *, is_own: bool) -> None:
+        """A scheduler has stepped: the pipeline's own one, or a copy of it."""
+        entered_ns = self._sink.now_ns()
+        if is_own:
+            self._latents = _latents_of(output)
+        self._denoising.solved(timestep)
+        self._spent_since(entered_ns)
+
+    def bar_made(self, bar: tqdm[Any]) -> None:
+        """The pipeline has made a progress bar."""
+        entered_ns = self._sink.now_ns()
+        self._bars.append(WatchedBar(bar, self._denoising))
+        self._spent_since(entered_ns)
+
+    def fail(self, error: BaseException) -> None:
+        """A component or a scheduler has raised."""
+        if self._log.open_stage is not None:
+            self._log.fail(error)
+
+    def _summarise(self) -> None:
+        self.device_spans = self._log.device_spans()  # waits for the device, which is no cost of the probe's
+        entered_ns = self._sink.now_ns()
+        if self._latents is not None:
+            self.latent_stats = latent_stats(self._latents)
+        self._spent_since(entered_ns)
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop():
+            msg = f"the job was cancelled at {self._denoising.progress}"
+            error = JobCancelledError(msg, hint="Run it again to get its picture; nothing of this one was kept.")
+            self.fail(error)
+            raise error
+
+    def _spent_since(self, entered_ns: int) -> None:
+        self._overhead_ns += self._sink.now_ns() - entered_ns
+
+
+def _latents_of(output: object) -> torch.Tensor | None:
+    """The first value of a scheduler's output, which is the new latents in every scheduler."""
+    first = output[0] if isinstance(output, (tuple, BaseOutput)) else None
+    return first if isinstance(first, torch.Tensor) else None
