@@ -1,0 +1,126 @@
+"""Everything besides its inputs that a module's output depends on, as a key that changes when any of it does.
+
+What is seen: another parameter, buffer or submodule in place of one; a write to a tensor, by its `_version`; the
+training flag; forward hooks; a replaced `forward`; adapters, their scaling and merging; dtype and device; the
+attention implementation; and the process's settings that change bits (autocast, threads, matmul precision).
+
+Writes through `.data` leave `_version` as it is. They are noticed by a sample of the values: every one of a tensor of
+at most 4,096, else 1,024 spread evenly. A write through `.data` to a few values of a larger tensor goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import Hashable, Iterator
+from typing import Any, Final
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+SAMPLE_ALL_UP_TO: Final = 4_096
+SAMPLE_OF_LARGER: Final = 1_024
+
+
+class _Identities:
+    """Numbers objects, never using a number twice: an `id()` is free again when its object has gone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers: Any = WeakIdKeyDictionary()
+        self._next = itertools.count()
+
+    def number_of(self, thing: object) -> int:
+        with self._lock:
+            number: int | None = self._numbers.get(thing)
+            if number is None:
+                number = self._numbers[thing] = next(self._next)
+            return number
+
+
+_identities = _Identities()
+
+
+def module_state(module: torch.nn.Module) -> Hashable:
+    """The key of the module as it stands now; equal keys mean that equal inputs give bit-equal outputs."""
+    parts = tuple(_part_state(part) for part in module.modules())
+    return parts, weights_state(module), _attention_of(module), _process_settings()
+
+
+def weights_state(module: torch.nn.Module) -> Hashable:
+    """The key of the module's parameters and buffers alone."""
+    tensors = list(_tensors(module))
+    return tuple(_tensor_state(tensor) for tensor in tensors), _sample_values(tensors)
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _tensor_state(tensor: torch.Tensor) -> Hashable:
+    version = None if tensor.is_inference() else tensor._version  # noqa: SLF001  # the write counter has no public name
+    return _identities.number_of(tensor), version, tensor.dtype, tensor.device, tuple(tensor.shape)
+
+
+def _sample_values(tensors: list[torch.Tensor]) -> Hashable:
+    """A hash over values of all tensors, those on the meta device and of quantised classes left out."""
+    pieces: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        if not tensor.is_meta and type(tensor) in (torch.Tensor, torch.nn.Parameter):
+            pieces.setdefault((tensor.device, tensor.dtype), []).append(_sample(tensor.detach()))
+    return hash(tuple(_bytes_of(torch.cat(group)) for group in pieces.values()))
+
+
+def _sample(tensor: torch.Tensor) -> torch.Tensor:
+    flat = tensor.reshape(-1)
+    return flat if flat.numel() <= SAMPLE_ALL_UP_TO else flat[:: flat.numel() // SAMPLE_OF_LARGER]
+
+
+def _bytes_of(flat: torch.Tensor) -> bytes:
+    return flat.contiguous().view(torch.uint8).cpu().numpy().tobytes() if flat.numel() else b""
+
+
+def _part_state(part: torch.nn.Module) -> Hashable:
+    forward = vars(part).get("forward")
+    return (
+        _identities.number_of(part),
+        part.training,
+        tuple(part._forward_pre_hooks),  # noqa: SLF001  # handles are numbered once in a process
+        tuple(part._forward_hooks),  # noqa: SLF001
+        None if forward is None else id(forward),
+        _adapter_state(part),
+    )
+
+
+def _adapter_state(part: torch.nn.Module) -> Hashable:
+    """What peft holds beside the weights of an adapted layer; None for all others."""
+    peft = sys.modules.get("peft.tuners.tuners_utils")  # no layer is peft's while nobody has imported it
+    if peft is None or not isinstance(part, peft.BaseTunerLayer):
+        return None
+    scaling = vars(part).get("scaling", {})
+    return (
+        tuple(part.active_adapters),
+        tuple(part.merged_adapters),
+        part.disable_adapters,
+        tuple(sorted((name, float(scale)) for name, scale in scaling.items())),
+    )
+
+
+def _attention_of(module: torch.nn.Module) -> Hashable:
+    return getattr(vars(module).get("config"), "_attn_implementation", None)
+
+
+def _process_settings() -> Hashable:
+    autocast = tuple(
+        torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None for kind in ("cpu", "cuda")
+    )
+    return (
+        autocast,
+        torch.is_inference_mode_enabled(),
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.mkldnn.enabled,
+    )
