@@ -35,10 +35,27 @@ class Canvas:
         self._has_photo = False
 
     def text(
-        self, x: float, y: float, text: str, *, size: int, colour: str, weight: Weight = "regular", anchor: str = "ls"
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int,
+        colour: str,
+        weight: Weight = "regular",
+        anchor: str = "ls",
+        part_of: str | None = None,
     ) -> None:
-        """One line of text; `anchor` as Pillow names it (`ls`: left end of the baseline)."""
-        font = find_font(text, size * self.scale)
+        """One line of text.
+
+        Parameters
+        ----------
+        anchor
+            As Pillow names it; `ls` is the left end of the baseline.
+        part_of
+            The whole text that this is a line of: all its lines have one font.
+        """
+        font = find_font(text if part_of is None else part_of, size * self.scale)
         stroke = size * self.scale * _BOLD_STROKE if weight == "bold" else 0
         at = (x * self.scale, y * self.scale)
         self._draw.text(at, text, font=font, fill=colour, anchor=anchor, stroke_width=stroke)
@@ -129,42 +146,43 @@ def fit(encoded: bytes, side_px: int) -> tuple[Image.Image, bool]:
     return image.resize(size, Image.Resampling.NEAREST), False
 
 
-def text_width(text: str, size: int) -> float:
+def text_width(text: str, size: int, *, part_of: str | None = None) -> float:
     """Layout pixels that a line of text takes."""
-    return find_font(text, size).getlength(text)
+    return find_font(text if part_of is None else part_of, size).getlength(text)
 
 
 def wrap(text: str, size: int, width: float, *, max_lines: int) -> list[str]:
     """The text in lines that fit; what `max_lines` cannot hold is cut with an ellipsis."""
     lines, line = [], ""
     for word in text.split(" "):
-        longer = f"{line} {word}" if line else word
-        while text_width(longer, size) > width:
-            fits = line if line else _longest_fitting(longer, size, width)
-            lines.append(fits)
-            longer = longer[len(fits) :].lstrip(" ")
+        rest = f"{line} {word}" if line else word
+        while text_width(rest, size, part_of=text) > width:
+            fitting = line or rest[: _fitting(rest, size, width, text)]
+            lines.append(fitting)
+            rest = rest[len(fitting) :].lstrip(" ")
             line = ""
-        line = longer
-    lines.append(line)
-    lines = [line for line in lines if line]
+        line = rest
+    lines = [line for line in (*lines, line) if line]
     if len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], clip(" ".join(lines[max_lines - 1 :]), size, width)]
+        lines = [*lines[: max_lines - 1], clip(" ".join(lines[max_lines - 1 :]), size, width, part_of=text)]
     return lines
 
 
-def clip(text: str, size: int, width: float) -> str:
+def clip(text: str, size: int, width: float, *, part_of: str | None = None) -> str:
     """The text, cut with an ellipsis where it would be wider than `width`."""
-    if text_width(text, size) <= width:
+    whole = text if part_of is None else part_of
+    if text_width(text, size, part_of=whole) <= width:
         return text
-    return _longest_fitting(text, size, width - text_width("…", size)) + "…"
+    return text[: _fitting(text, size, width - text_width("…", size, part_of=whole), whole)] + "…"
 
 
-def _longest_fitting(text: str, size: int, width: float) -> str:
+def _fitting(text: str, size: int, width: float, whole: str) -> int:
+    """How many characters fit, at least one."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if text_width(text[:middle], size) <= width else (low, middle - 1)
-    return text[:low]
+        low, high = (middle, high) if text_width(text[:middle], size, part_of=whole) <= width else (low, middle - 1)
+    return low
 
 
 def find_font(text: str, size: int) -> Font:

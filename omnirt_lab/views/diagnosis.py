@@ -137,7 +137,7 @@ def words(finding: Finding) -> tuple[str, str]:
     return _FORMATTER.vformat(wording.fact, (), figures), _FORMATTER.vformat(wording.advice, (), figures)
 
 
-def diagnosis_text(findings: Sequence[Finding], *, width: int = 88) -> str:
+def findings_text(findings: Sequence[Finding], *, width: int = 88) -> str:
     """The findings under their topics, in reading order: `✗` a problem, `!` advice, `·` for information."""
     lines: list[str] = []
     for topic, group in groupby(findings, key=lambda finding: finding.topic):

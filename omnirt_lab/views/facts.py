@@ -17,6 +17,9 @@ KIND_WORDS: Final[dict[MemoryKind, str]] = {
     "rss": "process memory",
 }
 
+NOTABLE_WAIT_SHARE: Final = 0.01
+"""A wait for a worker that is a smaller part of the run's duration is not among the figures to see first."""
+
 _MESSAGE_LIMIT: Final = 400
 
 
@@ -95,7 +98,7 @@ def key_figures(report: RunReport) -> tuple[tuple[str, str], ...]:
     saved_ms = [use.saved_ms for use in report.cache_details if use.saved_ms is not None]
     if saved_ms:
         figures.append(("saved by caches", numbers.duration(sum(saved_ms))))
-    if report.job_id is not None and report.queue_wait_ms is not None:
+    if (report.queue_wait_ms or 0) > NOTABLE_WAIT_SHARE * (report.duration_ms or 0):
         figures.append(("waited", numbers.duration(report.queue_wait_ms)))
     return tuple(figures)
 

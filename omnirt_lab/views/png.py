@@ -58,7 +58,8 @@ def _head(report: RunReport, pictures: Sequence[bytes]) -> Block:
     left = PADDING + (PICTURES_SIDE + GAP if pictures else 0)
     width = WIDTH - PADDING - left
     prompt = visible(report.request.inputs.prompt, limit=PROMPT_LIMIT)
-    prompt_lines = wrap(f"“{prompt}”", 16, width, max_lines=3) if prompt else []
+    quoted = f"“{prompt}”" if prompt else ""
+    prompt_lines = wrap(quoted, 16, width, max_lines=3)
     settings = wrap(_drawable("  ·  ".join(facts.settings(report))), 12, width, max_lines=2)
     text_height = _TITLE + len(prompt_lines) * _PROMPT_LINE + len(settings) * _LINE + _FIGURES
     height = max(text_height, PICTURES_SIDE if pictures else 0)
@@ -68,7 +69,7 @@ def _head(report: RunReport, pictures: Sequence[bytes]) -> Block:
         _title(canvas, report, left, top)
         y = top + _TITLE + 12
         for line in prompt_lines:
-            canvas.text(left, y, line, size=16, colour=palette.INK)
+            canvas.text(left, y, line, size=16, colour=palette.INK, part_of=quoted)
             y += _PROMPT_LINE
         for line in settings:
             canvas.text(left, y, line, size=12, colour=palette.MUTED)

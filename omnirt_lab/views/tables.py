@@ -1,14 +1,23 @@
-"""Rows as an aligned text table."""
+"""Rows as an aligned text table: any rows, and those of the history."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
-from omnirt_lab.views.quoting import visible
+from omnirt_lab.views import numbers
+from omnirt_lab.views.quoting import shortened, visible
+
+if TYPE_CHECKING:
+    from omnirt_lab.journal import RunRow
 
 _GAP: Final = "  "
+_HISTORY: Final = ("run", "when", "state", "model", "steps", "total", "peak", "saved", "prompt")
+_HISTORY_RIGHT: Final = (4, 5, 6, 7)
+_MODEL_WIDTH: Final = 24
+_PROMPT_WIDTH: Final = 40
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
@@ -28,6 +37,26 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: I
     ]
     rule = _GAP.join("─" * width for width in widths)
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def history_text(rows: Iterable[RunRow]) -> str:
+    """Runs of the history, one a line; `when` is in local time, `saved` what caches saved."""
+    return table_text(_HISTORY, map(_history_cells, rows), right=_HISTORY_RIGHT)
+
+
+def _history_cells(row: RunRow) -> tuple[str, ...]:
+    when = datetime.fromtimestamp(row.enqueued_at_ms / 1000).astimezone()
+    return (
+        row.run_id,
+        f"{when:%Y-%m-%d %H:%M}",
+        row.state,
+        shortened(row.model, _MODEL_WIDTH),
+        numbers.UNKNOWN if row.steps is None else f"{row.steps:,}",
+        numbers.duration(row.duration_ms),
+        numbers.size(row.peak_bytes),
+        numbers.duration(row.saved_ms),
+        shortened(visible(row.prompt), _PROMPT_WIDTH),
+    )
 
 
 def columns_of(text: str) -> int:

@@ -22,7 +22,7 @@ AXIS_HEIGHT: Final = 24
 _LABEL_SIZE: Final = 12
 _SMALL: Final = 11
 _MAX_NAME: Final = 24
-_FIGURES_WIDTH: Final = 116
+_FIGURES_WIDTH: Final = 122
 _PERCENT_WIDTH: Final = 48
 _SEEN_STEP: Final = 2.0
 """Layout pixels under which a step's own shade cannot be seen any more."""
@@ -93,13 +93,15 @@ def _lane(canvas: Canvas, lane: Lane, x_of: Callable[[int], float], edges: tuple
         box = (x_of(span.start_ns), y - BAR / 2, x_of(span.end_ns), y + BAR / 2)
         if span.cache_type is not None:
             canvas.hatch(*box, colour=colour, background=palette.CARD)
-        elif span.error is not None or span.is_open:
+        elif span.error is not None:
             canvas.hatch(*box, colour=palette.ALERT, background=palette.CARD)
+        elif span.is_open:
+            canvas.hatch(*box, colour=palette.CARD, background=colour)
         else:
             canvas.bar(*box, colour=colour)
-    note = _note(lane.spans)
+    note, note_colour = _note(lane.spans)
     if note:
-        _beside(canvas, note, lane, x_of, edges, y)
+        _beside(canvas, note, note_colour, lane, x_of, edges, y)
 
 
 def _steps(canvas: Canvas, lane: Lane, x_of: Callable[[int], float], y: float) -> None:
@@ -112,24 +114,32 @@ def _steps(canvas: Canvas, lane: Lane, x_of: Callable[[int], float], y: float) -
         canvas.bar(x_of(span.start_ns), y - BAR / 2, x_of(span.end_ns), y + BAR / 2, colour=shade)
 
 
-def _note(spans: tuple[Span, ...]) -> str:
+def _note(spans: tuple[Span, ...]) -> tuple[str, str]:
+    """What is special about a lane, and the colour to say it in."""
+    error = next((span.error for span in spans if span.error is not None), None)
+    if error is not None:
+        return visible(error), palette.ALERT
+    if any(span.is_open for span in spans):
+        return "not ended", palette.MUTED
     cached = [span for span in spans if span.cache_type is not None]
     saved_ns = sum(span.saved_ns or 0 for span in cached)
-    broken = next((span for span in spans if span.error is not None or span.is_open), None)
-    if broken is not None:
-        return broken.error or "not ended"
-    if not cached:
-        return ""
-    return f"from cache, saved {ascii_duration(ms_from_ns(saved_ns))}" if saved_ns else "from cache"
+    if saved_ns:
+        return f"from cache, saved {ascii_duration(ms_from_ns(saved_ns))}", palette.GOOD
+    return ("from cache" if cached else ""), palette.GOOD
 
 
 def _beside(
-    canvas: Canvas, note: str, lane: Lane, x_of: Callable[[int], float], edges: tuple[int, int], y: float
+    canvas: Canvas,
+    note: str,
+    colour: str,
+    lane: Lane,
+    x_of: Callable[[int], float],
+    edges: tuple[int, int],
+    y: float,
 ) -> None:
     """The note after the lane's last bar, before its first, or, where both lack room, on a patch inside the bar."""
     first, last = x_of(lane.spans[0].start_ns), max(x_of(lane.spans[-1].end_ns), x_of(lane.spans[-1].start_ns) + 4)
     width, gap = text_width(note, _SMALL), 7
-    colour = palette.GOOD if note.startswith("from cache") else palette.ALERT
     if last + gap + width <= edges[1]:
         canvas.text(last + gap, y, note, size=_SMALL, colour=colour, anchor="lm")
     elif first - gap - width >= edges[0]:

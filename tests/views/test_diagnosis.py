@@ -10,7 +10,7 @@ import pytest
 from omnirt_lab.folds import diagnosis as rules
 from omnirt_lab.folds.diagnosis import Finding, diagnose
 from omnirt_lab.views import numbers
-from omnirt_lab.views.diagnosis import WORDINGS, diagnosis_text, words
+from omnirt_lab.views.diagnosis import WORDINGS, findings_text, words
 from tests import sample_events
 from tests.sample_events import report_of
 
@@ -40,14 +40,14 @@ def test_where_the_time_went_is_one_sentence():
 
 
 def test_a_failed_run_begins_with_its_error_and_hint():
-    first, second, *_ = diagnosis_text(diagnose(report_of(sample_events.failed()))).splitlines()
+    first, second, *_ = findings_text(diagnose(report_of(sample_events.failed()))).splitlines()
 
     assert first == "error"
     assert second.startswith("  ✗ failed in denoise after 3 of 20 steps: RuntimeError: The size of tensor a (77)")
 
 
 def test_topics_stand_once_each_in_the_reading_order():
-    text = diagnosis_text(diagnose(report_of(sample_events.warned())))
+    text = findings_text(diagnose(report_of(sample_events.warned())))
     topics = [line for line in text.splitlines() if not line.startswith(" ")]
 
     assert topics == ["error", "timings", "memory", "cache hits", "placement", "batch", "metrics", "trace", "events"]
@@ -63,4 +63,4 @@ def test_an_error_message_cannot_colour_the_terminal_or_fill_in_figures():
 
 @every_run
 def test_no_line_is_longer_than_asked(run):
-    assert max(map(len, diagnosis_text(diagnose(report_of(run())), width=80).splitlines())) <= 80
+    assert max(map(len, findings_text(diagnose(report_of(run())), width=80).splitlines())) <= 80

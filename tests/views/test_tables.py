@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from omnirt_lab.views.tables import columns_of, table_text
+from msgspec.structs import replace
+
+from omnirt_lab.journal.runs import row_of
+from omnirt_lab.views.tables import columns_of, history_text, table_text
+from tests import sample_events
+from tests.sample_events import report_of
 
 
 def test_columns_are_aligned_and_numbers_to_the_right():
@@ -31,3 +36,21 @@ def test_wide_characters_take_two_columns():
 
 def test_a_table_without_rows_has_its_header():
     assert table_text(["run", "model"], []).splitlines()[0] == "run  model"
+
+
+def test_the_history_shows_a_run_in_a_line():
+    row = row_of(report_of(sample_events.cached()), "job-1")
+    header, _, line = history_text([row]).splitlines()
+
+    assert header.split() == ["run", "when", "state", "model", "steps", "total", "peak", "saved", "prompt"]
+    assert line.startswith("run-1")
+    for shown in ("succeeded", "tiny-shapes", "1.08 s", "561 MiB", "179 ms", "a red circle on a blue background"):
+        assert shown in line
+
+
+def test_a_run_that_never_began_and_a_prompt_of_many_lines_stay_in_their_line():
+    row = row_of(report_of(sample_events.normal()[:1]), "job-1")
+    text = history_text([replace(row, prompt="one\ntwo " * 50)])
+
+    assert len(text.splitlines()) == 3
+    assert "—" in text
