@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from torch.utils.hooks import RemovableHandle
 from tqdm.std import tqdm
 
 from omnirt_lab.pipelines.patches import InstancePatch
 from omnirt_lab.pipelines.sink import CallInterceptor, Sink
-from omnirt_lab.pipelines.sites import AnyPipeline, Scheduler, Site
+from omnirt_lab.pipelines.sites import AnyPipeline, Site
 from omnirt_lab.pipelines.watched_call import WatchedCall
 
 
@@ -36,7 +36,7 @@ class Interception:
         self._patches: list[InstancePatch] = []
         self._hooks: list[RemovableHandle] = []
 
-    def install(self, pipeline: AnyPipeline, sites: Sequence[Site], schedulers: Sequence[Scheduler]) -> None:
+    def install(self, pipeline: AnyPipeline, sites: Sequence[Site], schedulers: Sequence[SchedulerMixin]) -> None:
         """Put the wrappers in place."""
         self._is_on = True
         for site in sites:
@@ -107,7 +107,7 @@ class Interception:
 
         return watched
 
-    def _watched_step(self, own: Scheduler) -> Callable[..., Any]:
+    def _watched_step(self, own: SchedulerMixin) -> Callable[..., Any]:
         earlier = vars(own).get("step")
 
         def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:

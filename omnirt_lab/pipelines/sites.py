@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload
-from diffusers import DiffusionPipeline, ModularPipeline
+from diffusers import DiffusionPipeline, ModularPipeline, SchedulerMixin
 from torch._dynamo.eval_frame import OptimizedModule
 
 AnyPipeline: TypeAlias = DiffusionPipeline | ModularPipeline
@@ -26,17 +26,6 @@ class Autoencoder(Protocol):
 
     def decode(self, *args: Any, **kwargs: Any) -> Any:
         """Latents to picture."""
-
-
-@runtime_checkable
-class Scheduler(Protocol):
-    """A component that takes the solver's steps."""
-
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
-        """Plan the steps."""
-
-    def step(self, *args: Any, **kwargs: Any) -> Any:
-        """Take one; the first value of what it returns is the new latents."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +89,9 @@ def find_sites(parts: dict[str, object]) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def find_schedulers(parts: dict[str, object]) -> tuple[Scheduler, ...]:
+def find_schedulers(parts: dict[str, object]) -> tuple[SchedulerMixin, ...]:
     """The distinct schedulers among these parts."""
-    found = {id(part): part for part in parts.values() if isinstance(part, Scheduler)}
+    found = {id(part): part for part in parts.values() if isinstance(part, SchedulerMixin)}
     return tuple(found.values())
 
 

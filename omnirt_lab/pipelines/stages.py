@@ -81,7 +81,6 @@ class StageLog:
         """Open a stage."""
         self._report_gap(POSTPROCESS if self._has_denoised and name != DENOISE else PREPARE)
         self._has_denoised = self._has_denoised or name == DENOISE
-        self._meter.mark_peak()
         start = self.mark()
         self.open_stage = OpenStage(name, start, device)
         self._sink.emit(StageStartData(class_name=class_name, device=device), stage=name, t_ns=start.t_ns)
@@ -134,6 +133,7 @@ class StageLog:
         call_ns = self._gap_start.t_ns + gap_ns - self._call_start.t_ns
         if gap_ns < SLIVER_NS and self._skipped_ns + gap_ns <= SLIVERS_SHARE * call_ns:
             self._skipped_ns += gap_ns
+            self._meter.mark_peak()
             return
         self._sink.emit(StageStartData(), stage=name, t_ns=self._gap_start.t_ns)
         end = self.mark()

@@ -28,7 +28,7 @@ class WatchedCall:
     denoiser_class
         Class of the model that each step calls, if it is known beforehand.
     should_stop
-        Asked before each component call and solver step.
+        Asked where a stage starts and before each solver step.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class WatchedCall:
         self._bars: list[WatchedBar] = []
         self._sampler = MemorySampler(meter, sink)
         self._components_called: dict[str, None] = {}
+        self._has_stepped = False
         self._latents: torch.Tensor | None = None
         self._overhead_ns = 0
         self.latent_stats: LatentStats | None = None
@@ -89,7 +90,8 @@ class WatchedCall:
     def enter(self, site: Site) -> None:
         """A component is about to be called."""
         entered_ns = self._sink.now_ns()
-        self._stop_if_asked()
+        if self._log.open_stage is None or not self._has_stepped:  # else the next solver step asks
+            self._stop_if_asked()
         self._components_called[site.component] = None
         if site.is_denoiser:
             self._denoising.begin()
@@ -119,6 +121,7 @@ class WatchedCall:
     def after_step(self, timestep: object, output: object, *, is_own: bool) -> None:
         """A scheduler has stepped: the pipeline's own one, or a copy of it."""
         entered_ns = self._sink.now_ns()
+        self._has_stepped = True
         if is_own:
             self._latents = _latents_of(output)
         self._denoising.solved(timestep)
