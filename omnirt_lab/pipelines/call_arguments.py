@@ -15,6 +15,7 @@ from omnirt_lab.errors import InvalidRequestError, UnknownOptionError, Unsupport
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
+from omnirt_lab.pipelines.schedulers import get_scheduler_class
 from omnirt_lab.records import Config, GenerateRequest, Task
 
 _COUNT_NAMES: Final = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
@@ -83,6 +84,8 @@ def check_request(source: ModelSource, request: GenerateRequest) -> None:
     _check_and_name(pipeline_class, request)
     _check_sizes(request.config, source.size_multiple_px)
     resolve_placement(request.config.dtype, request.config.device)
+    if request.config.scheduler is not None:
+        get_scheduler_class(request.config.scheduler)
 
 
 def seeded_generators(seed: int, count: int) -> tuple[torch.Generator, ...]:

@@ -1,0 +1,121 @@
+"""What a call really runs with: components as they stand, the scheduler, every argument, the source of randomness."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.hooks import AlignDevicesHook, CpuOffload
+from diffusers import ConfigMixin
+
+from omnirt_lab.pipelines.fingerprints import fingerprint
+from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
+from omnirt_lab.pipelines.sites import AnyPipeline, execution_device
+from omnirt_lab.records import ComponentFacts, GeneratorFacts, Json, Resolved
+
+
+def resolve(pipeline: AnyPipeline, arguments: Mapping[str, Any]) -> Resolved:
+    """Describe a call of the pipeline with these arguments, before it is made; defaults are filled in."""
+    parts = {name: part for name, part in pipeline.components.items() if part is not None}
+    scheduler = parts.get("scheduler")
+    return Resolved(
+        pipeline_class=type(pipeline).__name__,
+        components={name: _component_facts(pipeline, part) for name, part in parts.items()},
+        scheduler_config=_scheduler_config(scheduler) if isinstance(scheduler, ConfigMixin) else {},
+        config=_filled_in(pipeline, parts, arguments),
+        generators=_generator_facts(arguments.get("generator")),
+    )
+
+
+def to_json(value: Any) -> Json:
+    """The value as JSON has it; what JSON cannot hold as the name of its type, numbers that are not finite as text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case dict():
+            return {str(name): to_json(item) for name, item in value.items()}
+        case _:
+            return type(value).__name__
+
+
+def _component_facts(pipeline: AnyPipeline, part: object) -> ComponentFacts:
+    if not isinstance(part, torch.nn.Module):
+        return ComponentFacts(class_name=type(part).__name__)
+    parameters = list(part.parameters())
+    return ComponentFacts(
+        class_name=type(part).__name__,
+        device=_device_of(pipeline, part, parameters),
+        dtype=_joined(parameter.dtype for parameter in parameters),
+        parameter_count=sum(parameter.numel() for parameter in parameters),
+        parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+        fingerprint=fingerprint(part),
+    )
+
+
+def _device_of(pipeline: AnyPipeline, part: torch.nn.Module, parameters: Sequence[torch.Tensor]) -> str | None:
+    """Where the weights stand; `cuda:0 (offloaded)` for a component that is brought there for each call."""
+    held_on = _joined(parameter.device for parameter in parameters)
+    hook = vars(part).get("_hf_hook")
+    if isinstance(hook, AlignDevicesHook | CpuOffload) and hook.execution_device is not None:
+        runs_on = str(torch.device(hook.execution_device))
+        return held_on if runs_on == held_on else f"{runs_on} (offloaded)"
+    registry = vars(part).get("_diffusers_hook")
+    if registry is not None and registry.get_hook("group_offloading") is not None:
+        return f"{execution_device(pipeline)} (offloaded)"
+    return held_on
+
+
+def _joined(values: Any) -> str | None:
+    names = sorted({str(value).removeprefix("torch.") for value in values})
+    return "+".join(names) or None
+
+
+def _scheduler_config(scheduler: ConfigMixin) -> dict[str, Json]:
+    own = {name: to_json(value) for name, value in scheduler.config.items() if not name.startswith("_")}
+    return {"_class_name": type(scheduler).__name__, **own}
+
+
+def _filled_in(pipeline: AnyPipeline, parts: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Json]:
+    signature = inspect.signature(type(pipeline).__call__)
+    defaults = {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    config = {name: to_json(value) for name, value in (defaults | dict(arguments)).items()}
+    for name in ("width", "height"):
+        if name in config and config[name] is None:
+            config[name] = _default_size_px(pipeline, parts)
+    return config
+
+
+def _default_size_px(pipeline: AnyPipeline, parts: Mapping[str, Any]) -> int | None:
+    """Side that the pipeline takes when none is given; None where it depends on its inputs."""
+    latents = getattr(pipeline, "default_sample_size", None)
+    scale = getattr(pipeline, "vae_scale_factor", None)
+    if isinstance(latents, int) and isinstance(scale, int):
+        return latents * scale
+    configs = {name: dict(part.config) for name, part in parts.items() if isinstance(part, ConfigMixin)}
+    denoiser = next((configs[name] for name in DENOISERS if name in configs), {})
+    return latent_shape(denoiser, configs.get("vae", {})).default_size_px
+
+
+def _generator_facts(passed: object) -> tuple[GeneratorFacts, ...] | None:
+    generators = passed if isinstance(passed, list | tuple) else [passed]
+    facts = [_facts_of(generator) for generator in generators if isinstance(generator, torch.Generator)]
+    return tuple(facts) or None
+
+
+def _facts_of(generator: torch.Generator) -> GeneratorFacts:
+    seed, state = generator.initial_seed(), generator.get_state()
+    fresh = torch.Generator(generator.device).manual_seed(seed).get_state()
+    used = None if torch.equal(state, fresh) else base64.b64encode(state.cpu().numpy().tobytes()).decode()
+    return GeneratorFacts(device=str(generator.device), seed=seed, state=used)
