@@ -14,14 +14,17 @@ from huggingface_hub.constants import HF_HUB_OFFLINE
 from safetensors import SafetensorError
 
 from omnirt_lab.errors import InvalidRequestError, ModelLoadError, NotAvailableError, UnsupportedTaskError
-from omnirt_lab.records import Adapter
+from omnirt_lab.pipelines.library_messages import quiet_libraries
+from omnirt_lab.records import Adapter, WarningData
 
 _LOADER_ERRORS: Final = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError, SafetensorError)
 
 
 @contextmanager
-def use_adapters(pipeline: DiffusionPipeline, adapters: Sequence[Adapter]) -> Iterator[None]:
+def use_adapters(pipeline: DiffusionPipeline, adapters: Sequence[Adapter]) -> Iterator[tuple[WarningData, ...]]:
     """Load the adapters, give each its scale, and take them away when the block ends; the weights are as before then.
+
+    Yields what the libraries had to say about them, as about keys that fit nothing.
 
     Raises
     ------
@@ -35,14 +38,15 @@ def use_adapters(pipeline: DiffusionPipeline, adapters: Sequence[Adapter]) -> It
         If one cannot be read, or holds nothing for this pipeline.
     """
     if not adapters:
-        yield
+        yield ()
         return
     _check(pipeline, adapters)
     try:
-        for adapter in adapters:
-            _load(pipeline, adapter)
+        with quiet_libraries() as messages:
+            for adapter in adapters:
+                _load(pipeline, adapter)
         pipeline.set_adapters([adapter.name for adapter in adapters], [adapter.scale for adapter in adapters])
-        yield
+        yield tuple(WarningData(code="adapter_load", message=text) for text in messages if not _is_usual(text))
     finally:
         pipeline.unload_lora_weights()
 
@@ -84,6 +88,10 @@ def _load(pipeline: Any, adapter: Adapter) -> None:
             f"the adapter {adapter.source} holds no weights for {type(pipeline).__name__}",
             hint="Use one that was trained for this kind of model.",
         )
+
+
+def _is_usual(message: str) -> bool:
+    return "Already found a `peft_config`" in message  # peft says so of every second adapter
 
 
 def _loaded(pipeline: Any) -> set[str]:

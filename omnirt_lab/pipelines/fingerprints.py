@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Hashable
-from typing import Final
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,6 +26,11 @@ _ODD: Final = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio: its multiples are spread evenly, and it is odd."""
 
 _MASK: Final = 2**64 - 1
+
+Words: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+_ODD_NUMBERS: Final[Words] = np.arange(1, _BLOCK_WORDS + 1, dtype=np.uint64) * np.uint64(_ODD) | np.uint64(1)
+_ZEROS: Final = np.zeros(_WORD_BYTES, dtype=np.uint8)
 
 _lock = threading.Lock()
 _taken: WeakKeyDictionary[torch.nn.Module, tuple[Hashable, str]] = WeakKeyDictionary()
@@ -76,18 +81,16 @@ def _checksum(tensor: torch.Tensor) -> int:
     return total
 
 
-def _words(chunk: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _words(chunk: torch.Tensor) -> Words:
     raw = chunk.contiguous().view(torch.uint8).cpu().numpy()
     padding = -raw.size % _WORD_BYTES
-    return (np.pad(raw, (0, padding)) if padding else raw).view(np.uint64)
+    return np.concatenate([raw, _ZEROS[:padding]]).view(np.uint64) if padding else raw.view(np.uint64)
 
 
-def _checksum_words(words: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> int:
+def _checksum_words(words: Words) -> int:
     whole = words.size // _BLOCK_WORDS * _BLOCK_WORDS
-    blocks = np.einsum("ij,j->i", words[:whole].reshape(-1, _BLOCK_WORDS), _odd_numbers(_BLOCK_WORDS))
-    rest = np.einsum("j,j->", words[whole:], _odd_numbers(words.size - whole))
-    return (int(np.einsum("i,i->", blocks, _odd_numbers(blocks.size))) * _ODD + int(rest)) & _MASK
-
-
-def _odd_numbers(count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_ODD) | np.uint64(1)
+    total = int(np.einsum("j,j->", words[whole:], _ODD_NUMBERS[: words.size - whole]))
+    if whole:
+        blocks = np.einsum("ij,j->i", words[:whole].reshape(-1, _BLOCK_WORDS), _ODD_NUMBERS)
+        total += int(np.einsum("i,i->", blocks, _ODD_NUMBERS[: blocks.size])) * _ODD
+    return total & _MASK

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import diffusers
 import torch
-import transformers
 from diffusers import DiffusionPipeline
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from packaging.version import Version
@@ -22,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from omnirt_lab.errors import InvalidRequestError, ModelLoadError, NotAvailableError, UnsupportedTaskError
 from omnirt_lab.pipelines.catalog import ModelSource
+from omnirt_lab.pipelines.library_messages import quiet_libraries
 from omnirt_lab.pipelines.model_index import check_components, read_index
 from omnirt_lab.pipelines.task_classes import pipeline_class_for
 from omnirt_lab.records import Task, WarningData
@@ -46,8 +41,6 @@ _LOADER_ERRORS: Final = (
 
 _NOT_IN_THE_FILES = "newly initialized"
 """Diffusers and transformers both log these words when weights are missing and random ones stand in."""
-
-_ANSI_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def load_pipeline(source: ModelSource, *, task: Task, placement: Placement) -> L
     pipeline_class = get_pipeline_class(source, task)
     try:
         folder = _local_folder(source, pipeline_class)
-        with _quiet_libraries() as messages:
+        with quiet_libraries() as messages:
             pipeline = pipeline_class.from_pretrained(
                 folder, local_files_only=True, **{_DTYPE_KEYWORD: placement.dtype}
             )
@@ -110,7 +103,7 @@ def with_task_class(pipeline: DiffusionPipeline, pipeline_class: type[DiffusionP
     components = {name: part for name, part in pipeline.components.items() if name in accepted}
     settings = {name: value for name, value in pipeline.config.items() if name in accepted and name not in components}
     try:
-        with _quiet_libraries():
+        with quiet_libraries():
             sibling = pipeline_class(**components, **settings)
     except (TypeError, ValueError, AttributeError) as exc:
         raise UnsupportedTaskError(
@@ -240,44 +233,3 @@ def _find_damaged_file(folder: Path) -> Path | None:
         except (SafetensorError, OSError):
             return path
     return None
-
-
-class _Collector(logging.Handler):
-    """Keeps the messages that a library logs."""
-
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._messages.append(_ANSI_COLOUR.sub("", record.getMessage()).strip())
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[list[str]]:
-    """Keep diffusers and transformers from drawing bars and printing; yields what they said at warning level.
-
-    Their switches are the process's: callers hold the residency cache's loading lock.
-    """
-    messages: list[str] = []
-    libraries: list[Any] = [diffusers.utils.logging, transformers.utils.logging]
-    bars_on = [library for library in libraries if library.is_progress_bar_enabled()]
-    loggers = [logging.getLogger("diffusers"), logging.getLogger("transformers")]
-    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    collector = _Collector(messages)
-    try:
-        for library in bars_on:
-            library.disable_progress_bar()
-        for logger in loggers:
-            logger.handlers, logger.propagate = [collector], False
-            logger.setLevel(logging.WARNING)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield messages
-        messages.extend(str(warning.message) for warning in caught)
-    finally:
-        for library in bars_on:
-            library.enable_progress_bar()
-        for logger, handlers, level, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)

@@ -63,14 +63,22 @@ def _component_facts(pipeline: AnyPipeline, part: object) -> ComponentFacts:
 def _device_of(pipeline: AnyPipeline, part: torch.nn.Module, parameters: Sequence[torch.Tensor]) -> str | None:
     """Where the weights stand; `cuda:0 (offloaded)` for a component that is brought there for each call."""
     held_on = _joined(parameter.device for parameter in parameters)
-    hook = vars(part).get("_hf_hook")
-    if isinstance(hook, AlignDevicesHook | CpuOffload) and hook.execution_device is not None:
-        runs_on = str(torch.device(hook.execution_device))
-        return held_on if runs_on == held_on else f"{runs_on} (offloaded)"
+    brought_to = _hook_device(part)
+    if brought_to is not None and brought_to != held_on:
+        return f"{brought_to} (offloaded)"
     registry = vars(part).get("_diffusers_hook")
     if registry is not None and registry.get_hook("group_offloading") is not None:
         return f"{execution_device(pipeline)} (offloaded)"
     return held_on
+
+
+def _hook_device(part: torch.nn.Module) -> str | None:
+    """The device to which accelerate's hooks bring a component, as a whole or layer by layer."""
+    if "_hf_hook" not in vars(part):
+        return None
+    hooks = [hook for layer in part.modules() if (hook := vars(layer).get("_hf_hook")) is not None]
+    devices = [hook.execution_device for hook in hooks if isinstance(hook, AlignDevicesHook | CpuOffload)]
+    return next((str(torch.device(device)) for device in devices if device is not None), None)
 
 
 def _joined(values: Any) -> str | None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -50,7 +51,8 @@ def test_a_loaded_pipeline_draws_what_the_saved_one_drew(family, pipeline, tmp_p
 
     assert type(loaded.pipeline) is type(pipeline)
     assert loaded.warnings == ()
-    assert (tiny.picture_of(loaded.pipeline(**tiny.call_options(family, steps=1))) == before).all()
+    after = tiny.picture_of(loaded.pipeline(**tiny.call_options(family, steps=1)))
+    assert np.allclose(after, before, atol=1e-5)  # weights mapped from a file lie otherwise, so kernels round otherwise
 
 
 def test_loading_prints_nothing_and_leaves_the_libraries_as_they_were(sd_folder, capfd):
