@@ -41,12 +41,15 @@ def use_adapters(pipeline: DiffusionPipeline, adapters: Sequence[Adapter]) -> It
         yield ()
         return
     _check(pipeline, adapters)
+    notes: list[WarningData] = []
+    names = [adapter.name for adapter in adapters]
     try:
-        with quiet_libraries() as messages:
-            for adapter in adapters:
+        for index, adapter in enumerate(adapters):
+            with quiet_libraries() as messages:
                 _load(pipeline, adapter)
-        pipeline.set_adapters([adapter.name for adapter in adapters], [adapter.scale for adapter in adapters])
-        yield tuple(WarningData(code="adapter_load", message=text) for text in messages if not _is_usual(text))
+            notes += [_note(text) for text in messages if not _is_about_earlier(text, names[:index])]
+        pipeline.set_adapters(names, [adapter.scale for adapter in adapters])
+        yield tuple(notes)
     finally:
         pipeline.unload_lora_weights()
 
@@ -90,8 +93,19 @@ def _load(pipeline: Any, adapter: Adapter) -> None:
         )
 
 
-def _is_usual(message: str) -> bool:
-    return "Already found a `peft_config`" in message  # peft says so of every second adapter
+def _note(message: str) -> WarningData:
+    return WarningData(code="adapter_load", message=message)
+
+
+def _is_about_earlier(message: str, earlier: Sequence[str]) -> bool:
+    """Whether it only says that adapters were there already, or reports their weights as missing from this one's file.
+
+    Transformers does both for each adapter after the first; the weights are as they should be.
+    """
+    if "Already found a `peft_config`" in message:
+        return True
+    rows = [line for line in message.splitlines() if "| MISSING" in line or "| UNEXPECTED" in line]
+    return bool(rows) and all(any(f".{name}.weight" in row for name in earlier) for row in rows)
 
 
 def _loaded(pipeline: Any) -> set[str]:
