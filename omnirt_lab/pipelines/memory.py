@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+import weakref
 from typing import Final, Protocol
 
 import psutil
@@ -18,10 +18,7 @@ from omnirt_lab.records import MemoryKind
 from omnirt_lab.units import BYTES_PER_KIB
 
 RESET_PEAK_RSS: Final = b"5"
-
-_STATM: Final = Path("/proc/self/statm")
-_STATUS: Final = Path("/proc/self/status")
-_CLEAR_REFS: Final = Path("/proc/self/clear_refs")
+PROC_FILE_BYTES: Final = 4096
 
 
 class MemoryMeter(Protocol):
@@ -48,8 +45,8 @@ class MemoryMeter(Protocol):
 class LinuxRss:
     """Resident set of this process, with the kernel's own exact peak.
 
-    Marking resets the process's peak (`VmHWM`) for every other reader too. The files are opened for each reading: it
-    costs microseconds, and a forked child reads its own.
+    Marking resets the process's peak (`VmHWM`) for every other reader too. The files stay open as long as the meter
+    lives, and belong to the process that made it.
     """
 
     device: Final = "cpu"
@@ -57,26 +54,35 @@ class LinuxRss:
 
     def __init__(self) -> None:
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._statm = self._open("/proc/self/statm", os.O_RDONLY)
+        self._status = self._open("/proc/self/status", os.O_RDONLY)
         self._is_marked = False
+        try:
+            self._clear_refs: int | None = self._open("/proc/self/clear_refs", os.O_WRONLY)
+        except OSError:  # some sandboxes forbid it
+            self._clear_refs = None
 
     def read(self) -> int | None:
         """Resident bytes now."""
-        return int(_STATM.read_bytes().split()[1]) * self._page_bytes
+        return int(os.pread(self._statm, PROC_FILE_BYTES, 0).split()[1]) * self._page_bytes
 
     def mark_peak(self) -> None:
-        """Reset the kernel's peak; where that is forbidden, `take_peak` answers None."""
-        try:
-            _CLEAR_REFS.write_bytes(RESET_PEAK_RSS)
+        """Reset the kernel's peak."""
+        if self._clear_refs is not None:
+            os.pwrite(self._clear_refs, RESET_PEAK_RSS, 0)
             self._is_marked = True
-        except OSError:
-            self._is_marked = False
 
     def take_peak(self) -> int | None:
-        """Highest resident bytes since the mark."""
+        """Highest resident bytes since the mark; None where resetting the peak is forbidden."""
         if not self._is_marked:
             return None
-        _, _, rest = _STATUS.read_bytes().partition(b"VmHWM:")
+        _, _, rest = os.pread(self._status, PROC_FILE_BYTES, 0).partition(b"VmHWM:")
         return int(rest.split(maxsplit=1)[0]) * BYTES_PER_KIB
+
+    def _open(self, path: str, flags: int) -> int:
+        descriptor = os.open(path, flags)
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
 
 class PortableRss:

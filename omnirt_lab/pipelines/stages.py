@@ -91,6 +91,7 @@ class StageLog:
         self._gap_start = end
         self._spans.append(MarkedSpan(stage.name, stage.start, end))
         self._emit_end(stage.name, stage.device, end)
+        emit_reading(self._meter, self._sink)
 
     def fail(self, error: BaseException) -> None:
         """End the open stage with the exception that is passing through it."""
@@ -149,7 +150,6 @@ class StageLog:
         peak_bytes = self._meter.take_peak() if device in (None, self._meter.device) else None
         kind = None if peak_bytes is None else self._meter.kind
         self._sink.emit(StageEndData(peak_bytes=peak_bytes, memory_kind=kind), stage=name, t_ns=end.t_ns)
-        emit_reading(self._meter, self._sink)
         self._meter.mark_peak()
 
     def _emit_error(self, name: str, error: BaseException, end: Mark) -> None:
