@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from omnirt_lab.pipelines.module_state import weights_state
+from omnirt_lab.pipelines.module_state import is_plain, tensors_of, tensors_state
 from omnirt_lab.units import BYTES_PER_MIB
 
 MAX_BYTES: Final = 8 * 1024 * BYTES_PER_MIB
@@ -40,26 +40,22 @@ _taken: WeakKeyDictionary[torch.nn.Module, tuple[Hashable, str]] = WeakKeyDictio
 def fingerprint(module: torch.nn.Module) -> str | None:
     """16 hex digits over names, shapes, dtypes and values of all parameters and buffers, on whatever device.
 
-    A module whose weights are as they were (`weights_state`) is not read again. None without weights, for more than
+    A module whose weights are as they were (`tensors_state`) is not read again. None without weights, for more than
     8 GiB of them, and where their values cannot be read: on the meta device and of quantised classes.
     """
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if not 0 < size_bytes <= MAX_BYTES or not all(_is_readable(tensor) for tensor in tensors.values()):
+    tensors = tensors_of(module)
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if not 0 < size_bytes <= MAX_BYTES or not all(map(is_plain, tensors)):
         return None
-    state = weights_state(module)
+    state = tensors_state(tensors)
     with _lock:
         known = _taken.get(module)
     if known is not None and known[0] == state:
         return known[1]
-    taken = _take(tensors)
+    taken = _take({**dict(module.named_parameters()), **dict(module.named_buffers())})
     with _lock:
         _taken[module] = state, taken
     return taken
-
-
-def _is_readable(tensor: torch.Tensor) -> bool:
-    return not tensor.is_meta and type(tensor) in (torch.Tensor, torch.nn.Parameter)
 
 
 def _take(tensors: dict[str, torch.Tensor]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 import torch
@@ -44,19 +44,40 @@ _identities = _Identities()
 
 def module_state(module: torch.nn.Module) -> Hashable:
     """The key of the module as it stands now; equal keys mean that equal inputs give bit-equal outputs."""
-    parts = tuple(_part_state(part) for part in module.modules())
-    return parts, weights_state(module), _attention_of(module), _process_settings()
+    parts = _parts(module)
+    state = tuple(_part_state(part) for part in parts)
+    return state, tensors_state(_tensors(parts)), _attention_of(module), _process_settings()
 
 
-def weights_state(module: torch.nn.Module) -> Hashable:
-    """The key of the module's parameters and buffers alone."""
-    tensors = list(_tensors(module))
+def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """All parameters and buffers, each once; several times as fast as the module's own iterators."""
+    return _tensors(_parts(module))
+
+
+def tensors_state(tensors: Sequence[torch.Tensor]) -> Hashable:
+    """The key of these tensors alone: which they are, and what they hold."""
     return tuple(_tensor_state(tensor) for tensor in tensors), _sample_values(tensors)
 
 
-def _tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether its values can be read: it is not on the meta device, and of no class of its own, as quantised ones."""
+    return not tensor.is_meta and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+
+
+def _parts(module: torch.nn.Module) -> list[torch.nn.Module]:
+    found: dict[int, torch.nn.Module] = {}
+    waiting = [module]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in found:
+            found[id(part)] = part
+            waiting += [child for child in vars(part)["_modules"].values() if child is not None]
+    return list(found.values())
+
+
+def _tensors(parts: Sequence[torch.nn.Module]) -> list[torch.Tensor]:
+    held = [tensor for part in parts for kind in ("_parameters", "_buffers") for tensor in vars(part)[kind].values()]
+    return list({id(tensor): tensor for tensor in held if tensor is not None}.values())
 
 
 def _tensor_state(tensor: torch.Tensor) -> Hashable:
@@ -64,11 +85,11 @@ def _tensor_state(tensor: torch.Tensor) -> Hashable:
     return _identities.number_of(tensor), version, tensor.dtype, tensor.device, tuple(tensor.shape)
 
 
-def _sample_values(tensors: list[torch.Tensor]) -> Hashable:
-    """A hash over values of all tensors, those on the meta device and of quantised classes left out."""
+def _sample_values(tensors: Sequence[torch.Tensor]) -> Hashable:
+    """A hash over values of all plain tensors."""
     pieces: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
     for tensor in tensors:
-        if not tensor.is_meta and type(tensor) in (torch.Tensor, torch.nn.Parameter):
+        if is_plain(tensor):
             pieces.setdefault((tensor.device, tensor.dtype), []).append(_sample(tensor.detach()))
     return hash(tuple(_bytes_of(torch.cat(group)) for group in pieces.values()))
 

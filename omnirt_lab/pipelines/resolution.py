@@ -82,7 +82,7 @@ def _hook_device(part: torch.nn.Module) -> str | None:
 
 
 def _joined(values: Any) -> str | None:
-    names = sorted({str(value).removeprefix("torch.") for value in values})
+    names = sorted(str(value).removeprefix("torch.") for value in set(values))
     return "+".join(names) or None
 
 

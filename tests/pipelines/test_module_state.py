@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from omnirt_lab.pipelines.module_state import module_state, weights_state
+from omnirt_lab.pipelines.module_state import module_state, tensors_of, tensors_state
 from tests.pipelines import tiny
 
 
@@ -89,5 +89,12 @@ def test_settings_of_the_process_that_change_bits_change_the_state(encoder):
 
 def test_weights_on_the_meta_device_and_made_in_inference_mode_have_a_state():
     with torch.inference_mode():
-        assert weights_state(torch.nn.Linear(2, 2)) is not None
-    assert weights_state(torch.nn.Linear(2, 2, device="meta")) is not None
+        assert tensors_state(tensors_of(torch.nn.Linear(2, 2))) is not None
+    assert tensors_state(tensors_of(torch.nn.Linear(2, 2, device="meta"))) is not None
+
+
+def test_all_parameters_and_buffers_are_seen_once(family, pipeline):
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            expected = {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
+            assert sorted(map(id, tensors_of(part))) == sorted(expected)
