@@ -5,22 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from omnirt_lab.journal import jobs
+from omnirt_lab.journal import events, jobs
 from omnirt_lab.journal.database import Database
-from omnirt_lab.journal.events import EventRow, JournalEntry, to_event
+from omnirt_lab.journal.events import JournalEntry
 from omnirt_lab.journal.watch import Watch, watch_directory
 from omnirt_lab.records import TERMINAL_EVENTS
-
-_SELECT: Final = (
-    "SELECT e.id, j.job_id, e.seq, e.event, e.stage, e.t_ns, e.timestamp_ms, e.data "
-    "FROM events AS e JOIN jobs AS j ON j.key = e.job "
-)
-
-_OF_ALL: Final = _SELECT + "WHERE e.id > ? ORDER BY e.id LIMIT ?"
-
-_OF_JOB: Final = _SELECT + "WHERE e.job = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
 
 
 class Cursor:
@@ -41,10 +32,8 @@ class Cursor:
         if job_id is not None:
             with database.reading() as connection:
                 self._job = jobs.get_key(connection, job_id)
-                (seq,) = connection.execute(
-                    "SELECT max(seq) FROM events WHERE job = ? AND id <= ?", (self._job, after_id)
-                ).fetchone()
-            self._after_seq = seq or 0
+                read = [row for row in events.rows_of_job(connection, self._job) if row[0] <= after_id]
+            self._after_seq = len(read)
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +58,12 @@ class Cursor:
         """The next events that are there, at most `limit`, and step behind them."""
         with self._database.reading() as connection:
             if self._job is None:
-                rows = connection.execute(_OF_ALL, (self.after_id, limit)).fetchall()
+                rows = events.rows_after(connection, self.after_id, limit=limit)
             else:
-                rows = connection.execute(_OF_JOB, (self._job, self._after_seq, limit)).fetchall()
-        entries = [_to_entry(row) for row in rows]
+                own = events.rows_of_job(connection, self._job, after_seq=self._after_seq, limit=limit)
+                rows = [(self._job, row) for row in own]
+            job_ids = {key: jobs.get_job_id(connection, key) for key in {key for key, _ in rows}}
+        entries = [JournalEntry(id=row[0], job_id=job_ids[key], event=events.to_event(row)) for key, row in rows]
         if entries:
             last = entries[-1]
             self.after_id, self._after_seq = last.id, last.event.seq
@@ -111,12 +102,5 @@ class Cursor:
     def _has_news(self) -> bool:
         with self._database.reading() as connection:
             if self._job is None:
-                query, place = "SELECT 1 FROM events WHERE id > ? LIMIT 1", (self.after_id,)
-                return connection.execute(query, place).fetchone() is not None
-            query = "SELECT 1 FROM events WHERE job = ? AND seq > ? LIMIT 1"
-            return connection.execute(query, (self._job, self._after_seq)).fetchone() is not None
-
-
-def _to_entry(row: tuple[int, str, int, str, str | None, int, int, str]) -> JournalEntry:
-    event: EventRow = row[2:]
-    return JournalEntry(id=row[0], job_id=row[1], event=to_event(event))
+                return events.has_after(connection, self.after_id)
+            return events.last_seq(connection, self._job) > self._after_seq

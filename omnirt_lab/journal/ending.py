@@ -32,7 +32,8 @@ def store(connection: sqlite3.Connection, job: JobRecord, all_events: Sequence[A
     ).rowcount
     if not won:
         return False
-    events.append(connection, job.key, all_events[last_seq(connection, job.key) :])
+    events.append(connection, job.key, all_events[events.last_seq(connection, job.key) :])
+    events.pack_job(connection, job.key)
     runs.insert(connection, job.key, report, job.job_id)
     connection.executemany(
         "INSERT INTO artifacts (job, role, position, sha256) VALUES (?, ?, ?, ?)",
@@ -40,12 +41,6 @@ def store(connection: sqlite3.Connection, job: JobRecord, all_events: Sequence[A
     )
     connection.execute("DELETE FROM previews WHERE job = ?", (job.key,))
     return True
-
-
-def last_seq(connection: sqlite3.Connection, key: int) -> int:
-    """`seq` of the job's last stored event."""
-    (seq,) = connection.execute("SELECT max(seq) FROM events WHERE job = ?", (key,)).fetchone()
-    return int(seq)
 
 
 def end_without_worker(

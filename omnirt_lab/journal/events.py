@@ -1,23 +1,26 @@
-"""Rows of the events table: a job's events in order, each stored once and never changed."""
+"""A job's events in order: rows while it lives, packed into one when it ends; readers cannot tell."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
 from omnirt_lab.errors import JournalCorruptError
+from omnirt_lab.journal.packing import EventRow, pack, unpack
 from omnirt_lab.records import AnyEvent, Record, decode_event
 
-COLUMNS: Final = "seq, event, stage, t_ns, timestamp_ms, data"
+_COLUMNS: Final = "id, seq, event, stage, t_ns, timestamp_ms, data"
 
-EventRow: TypeAlias = tuple[int, str, str | None, int, int, str]
-"""The columns in this order; `data` is JSON."""
+_INSERT: Final = (
+    "INSERT INTO events (job, seq, event, stage, t_ns, timestamp_ms, data) VALUES (?, ?, ?, ?, ?, ?, ?)"  # columns
+)
 
-_INSERT: Final = f"INSERT INTO events (job, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # constants
+PACKS_A_READ: Final = 16
+"""Jobs that one read over all unpacks at most, beside those that ran at its place: some 1,500 events."""
 
 
 class JournalEntry(NamedTuple):
@@ -59,6 +62,16 @@ def append(connection: sqlite3.Connection, job: int, events: Sequence[AnyEvent])
     )
 
 
+def pack_job(connection: sqlite3.Connection, job: int) -> None:
+    """Put an ended job's rows into one; every event keeps its id."""
+    rows = rows_of_job(connection, job)
+    connection.execute(
+        "INSERT INTO packed_events (job, first_id, last_id, last_seq, content) VALUES (?, ?, ?, ?, ?)",
+        (job, rows[0][0], rows[-1][0], rows[-1][1], pack(rows)),
+    )
+    connection.execute("DELETE FROM events WHERE job = ?", (job,))
+
+
 def of_job(connection: sqlite3.Connection, job: int, *, after_seq: int = 0) -> list[AnyEvent]:
     """The job's events with a higher `seq`, in order.
 
@@ -67,8 +80,57 @@ def of_job(connection: sqlite3.Connection, job: int, *, after_seq: int = 0) -> l
     JournalCorruptError
         If a row is no event of the vocabulary.
     """
-    rows = connection.execute(f"SELECT {COLUMNS} FROM events WHERE job = ? AND seq > ? ORDER BY seq", (job, after_seq))  # noqa: S608  # constants
-    return [to_event(row) for row in rows]
+    return [to_event(row) for row in rows_of_job(connection, job, after_seq=after_seq)]
+
+
+def rows_of_job(
+    connection: sqlite3.Connection, job: int, *, after_seq: int = 0, limit: int | None = None
+) -> list[EventRow]:
+    """The job's rows with a higher `seq`, in order."""
+    packed = connection.execute("SELECT content FROM packed_events WHERE job = ?", (job,)).fetchone()
+    if packed is not None:
+        rows = [row for row in _unpacked(packed[0]) if row[1] > after_seq]
+        return rows if limit is None else rows[:limit]
+    return connection.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608  # constants
+        (job, after_seq, -1 if limit is None else limit),
+    ).fetchall()
+
+
+def rows_after(connection: sqlite3.Connection, after_id: int, *, limit: int) -> list[tuple[int, EventRow]]:
+    """The first rows of all jobs with a higher id, in order, each with its job's key.
+
+    Packs lie across each other where jobs ran at once. Up to the beginning of the first pack that is not opened, all
+    is known.
+    """
+    opened = connection.execute(
+        "SELECT job, content FROM packed_events WHERE last_id > ? AND first_id <= ?", (after_id, after_id)
+    ).fetchall()
+    later = connection.execute(
+        "SELECT job, content, first_id FROM packed_events WHERE first_id > ? ORDER BY first_id LIMIT ?",
+        (after_id, PACKS_A_READ + 1),
+    ).fetchall()
+    end_id = later[PACKS_A_READ][2] if len(later) > PACKS_A_READ else 2**63 - 1
+    opened += [(job, content) for job, content, _ in later[:PACKS_A_READ]]
+    rows = [(job, row) for job, content in opened for row in _unpacked(content) if after_id < row[0] < end_id]
+    single = connection.execute(
+        f"SELECT job, {_COLUMNS} FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?",  # noqa: S608  # constants
+        (after_id, end_id, limit),
+    )
+    rows += [(row[0], row[1:]) for row in single]
+    return sorted(rows, key=lambda item: item[1][0])[:limit]
+
+
+def has_after(connection: sqlite3.Connection, after_id: int) -> bool:
+    """Whether any event has a higher id."""
+    query = "SELECT 1 FROM events WHERE id > ? UNION ALL SELECT 1 FROM packed_events WHERE last_id > ? LIMIT 1"
+    return connection.execute(query, (after_id, after_id)).fetchone() is not None
+
+
+def last_seq(connection: sqlite3.Connection, job: int) -> int:
+    """`seq` of the job's last event; 0 if it has none."""
+    query = "SELECT max(seq) FROM events WHERE job = ? UNION ALL SELECT last_seq FROM packed_events WHERE job = ?"
+    return max(seq or 0 for (seq,) in connection.execute(query, (job, job)))
 
 
 def to_event(row: EventRow) -> AnyEvent:
@@ -79,15 +141,26 @@ def to_event(row: EventRow) -> AnyEvent:
     JournalCorruptError
         If it is none of the vocabulary.
     """
-    seq, event, stage, t_ns, timestamp_ms, data = row
+    _, seq, event, stage, t_ns, timestamp_ms, data = row
     wire = WireEvent(
         seq=seq, event=event, stage=stage, t_ns=t_ns, timestamp_ms=timestamp_ms, data=msgspec.Raw(data.encode())
     )
     try:
         return decode_event(msgspec.json.encode(wire))
     except msgspec.DecodeError as error:
-        raise JournalCorruptError(
-            f"the journal holds an event that is none of the vocabulary ({event!r}, seq {seq}): {error}",
-            hint="Another program, or a development version of the lab, has written to this journal; "
-            "purge that run, or move the journal away.",
-        ) from error
+        raise _foreign(f"an event that is none of the vocabulary ({event!r}, seq {seq}): {error}") from error
+
+
+def _unpacked(content: bytes) -> list[EventRow]:
+    try:
+        return unpack(content)
+    except ValueError as error:
+        raise _foreign(f"a pack of events that cannot be read: {error}") from error
+
+
+def _foreign(what: str) -> JournalCorruptError:
+    return JournalCorruptError(
+        f"the journal holds {what}",
+        hint="Another program, or a development version of the lab, has written to it: "
+        "purge that run, or move the journal away.",
+    )

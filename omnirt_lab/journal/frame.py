@@ -34,25 +34,29 @@ _timings_decoder = msgspec.json.Decoder(dict[str, float])
 def to_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     """One row a run, from rows of `FRAME_COLUMNS`.
 
-    Times are UTC (`datetime64[ms, UTC]`), durations milliseconds (float, NaN where unknown), sizes bytes and counts
-    (nullable `Int64`), `cache_hits` and `tags` comma-separated text. After them comes one column `<stage>_ms` for each
-    stage of any of the runs.
+    Times are `datetime64[ms, UTC]`; durations (`_ms`) float milliseconds, NaN where unknown; `peak_bytes`, counts and
+    seeds nullable `Int64`; texts nullable `string`, of which `cache_hits` and `tags` are comma-separated lists. After
+    them comes one column `<stage>_ms` for each stage of any of the runs.
     """
+    import numpy as np
     import pandas as pd
 
     values = zip(*rows, strict=True) if rows else ((),) * len(FRAME_COLUMNS)
     columns = dict(zip(FRAME_COLUMNS, map(list, values), strict=True))
-    frame: dict[str, Any] = {name: columns[name] for name in _IDS}
+    frame: dict[str, Any] = {name: pd.array(columns[name], dtype="string") for name in _IDS}
     for name, source in _TIMES.items():
-        milliseconds = pd.array(columns[source], dtype="Int64")
-        frame[name] = pd.to_datetime(milliseconds, unit="ms", utc=True)
-    frame |= {name: columns[name] for name in _TEXTS}
+        frame[name] = pd.DatetimeIndex(np.array(columns[source], dtype="datetime64[ms]"), tz="UTC")
+    frame |= {name: pd.array(columns[name], dtype="string") for name in _TEXTS}
     frame |= {name: pd.array(columns[name], dtype="Int64") for name in _INTEGERS}
-    frame |= {name: pd.array(columns[name], dtype="float64") for name in _NUMBERS}
-    frame |= {name: [", ".join(_list_decoder.decode(text)) for text in columns[name]] for name in _LISTS}
+    frame |= {name: np.array(columns[name], dtype="float64") for name in _NUMBERS}
+    frame |= {name: pd.array(_joined(columns[name]), dtype="string") for name in _LISTS}
     for name, durations_ms in _stage_columns(columns["timings"]).items():
         frame.setdefault(name, durations_ms)
     return pd.DataFrame(frame)
+
+
+def _joined(lists: list[str]) -> list[str]:
+    return [", ".join(_list_decoder.decode(text)) for text in lists]
 
 
 def _stage_columns(timings: list[str]) -> dict[str, Any]:

@@ -6,18 +6,21 @@ import sqlite3
 from collections.abc import Collection
 from typing import Final
 
+import msgspec
+
 from omnirt_lab.errors import JobNotFoundError, QueueFullError
 from omnirt_lab.journal import events
 from omnirt_lab.journal.clock import boot_id, new_job_id, new_run_id, wall_ms
 from omnirt_lab.records import (
     TERMINAL_STATES,
     GenerateRequest,
-    JobEnqueued,
     JobEnqueuedData,
     JobState,
     Record,
     make_event,
 )
+
+_wish_decoder: Final = msgspec.json.Decoder(JobEnqueuedData)
 
 
 class JobRecord(Record, frozen=True, kw_only=True):
@@ -92,11 +95,7 @@ _OWN_COLUMNS: Final = (
     "ended_at_ms",
 )
 
-_SELECT: Final = (
-    f"SELECT {', '.join('j.' + name for name in _OWN_COLUMNS)}, "  # noqa: S608  # constants
-    "e.seq, e.event, e.stage, e.t_ns, e.timestamp_ms, e.data "
-    "FROM jobs AS j JOIN events AS e ON e.job = j.key AND e.seq = 1 "
-)
+_SELECT: Final = f"SELECT {', '.join(_OWN_COLUMNS)}, wish FROM jobs "  # noqa: S608  # constants
 
 
 def enqueue(
@@ -116,7 +115,7 @@ def enqueue(
         If `max_queued` jobs are waiting already.
     """
     if idempotency_key is not None:
-        same = _find(connection, "WHERE j.idempotency_key = ?", (idempotency_key,))
+        same = _find(connection, "WHERE idempotency_key = ?", (idempotency_key,))
         if same:
             return same[0]
     if max_queued is not None:
@@ -124,7 +123,7 @@ def enqueue(
     now_ms = wall_ms()
     row = connection.execute(
         "INSERT INTO jobs (job_id, run_id, state, priority, is_async, idempotency_key, created_by, boot_id, "
-        "monotonic_ns, enqueued_at_ms) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?) RETURNING key",
+        "monotonic_ns, enqueued_at_ms, wish) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?) RETURNING key",
         (
             new_job_id(),
             wish.run_id,
@@ -135,6 +134,7 @@ def enqueue(
             boot_id(),
             monotonic_ns,
             now_ms,
+            events.to_json(wish),
         ),
     ).fetchone()
     events.append(connection, row[0], [make_event(wish, seq=1, t_ns=0, timestamp_ms=now_ms)])
@@ -152,7 +152,7 @@ def _require_room(connection: sqlite3.Connection, max_queued: int) -> None:
 
 def by_key(connection: sqlite3.Connection, key: int) -> JobRecord:
     """The job in this row, which must exist."""
-    return _find(connection, "WHERE j.key = ?", (key,))[0]
+    return _find(connection, "WHERE key = ?", (key,))[0]
 
 
 def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
@@ -163,7 +163,7 @@ def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
     JobNotFoundError
         If there is none with this id.
     """
-    found = _find(connection, "WHERE j.job_id = ?", (job_id,))
+    found = _find(connection, "WHERE job_id = ?", (job_id,))
     if not found:
         raise job_not_found(job_id)
     return found[0]
@@ -183,6 +183,11 @@ def get_key(connection: sqlite3.Connection, job_id: str) -> int:
     return int(row[0])
 
 
+def get_job_id(connection: sqlite3.Connection, key: int) -> str:
+    """The id of the job in this row, which must exist."""
+    return str(connection.execute("SELECT job_id FROM jobs WHERE key = ?", (key,)).fetchone()[0])
+
+
 def job_not_found(job_id: str) -> JobNotFoundError:
     """The error for an id that no job has."""
     return JobNotFoundError(
@@ -193,9 +198,9 @@ def job_not_found(job_id: str) -> JobNotFoundError:
 def newest(connection: sqlite3.Connection, *, states: Collection[JobState] | None, limit: int) -> list[JobRecord]:
     """Jobs, the latest first; only those in one of `states`, where given."""
     if states is None:
-        return _find(connection, "ORDER BY j.key DESC LIMIT ?", (limit,))
+        return _find(connection, "ORDER BY key DESC LIMIT ?", (limit,))
     marks = ", ".join("?" * len(states))
-    return _find(connection, f"WHERE j.state IN ({marks}) ORDER BY j.key DESC LIMIT ?", (*states, limit))
+    return _find(connection, f"WHERE state IN ({marks}) ORDER BY key DESC LIMIT ?", (*states, limit))
 
 
 def claim(connection: sqlite3.Connection, job_id: str, worker_id: str) -> JobRecord | None:
@@ -267,14 +272,13 @@ def _find(connection: sqlite3.Connection, condition: str, values: tuple[object, 
 
 
 def _to_record(row: tuple[object, ...]) -> JobRecord:
-    count = len(_OWN_COLUMNS)
-    own = dict(zip(_OWN_COLUMNS, row[:count], strict=True))
-    first = events.to_event(row[count:])  # type: ignore[arg-type]  # SQLite's rows are untyped
-    assert isinstance(first, JobEnqueued), f"job {own['job_id']} begins with {first.event}"
+    *own_values, wish_json = row
+    own = dict(zip(_OWN_COLUMNS, own_values, strict=True))
     own |= {"is_async": bool(own["is_async"]), "cancel_requested": bool(own["cancel_requested"])}
+    wish = _wish_decoder.decode(str(wish_json))
     return JobRecord(
         **own,  # type: ignore[arg-type]  # SQLite's rows are untyped
-        trace_id=first.data.trace_id,
-        parent_span_id=first.data.parent_span_id,
-        request=first.data.request,
+        trace_id=wish.trace_id,
+        parent_span_id=wish.parent_span_id,
+        request=wish.request,
     )

@@ -53,7 +53,13 @@ def _keys_of(connection: sqlite3.Connection, run_ids: Collection[str] | None) ->
 def _delete(connection: sqlite3.Connection, key: int) -> list[str]:
     """Delete a run's rows; the files that it needed."""
     hashes = [row[0] for row in connection.execute("SELECT sha256 FROM artifacts WHERE job = ?", (key,))]
-    for table, column in (("artifacts", "job"), ("events", "job"), ("runs", "job"), ("jobs", "key")):
+    for table, column in (
+        ("artifacts", "job"),
+        ("events", "job"),
+        ("packed_events", "job"),
+        ("runs", "job"),
+        ("jobs", "key"),
+    ):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))  # noqa: S608  # constants
     return hashes
 

@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 
-from omnirt_lab.errors import InvalidRequestError, RunNotFoundError
+from omnirt_lab.errors import InvalidRequestError, JournalCorruptError, RunNotFoundError
 from omnirt_lab.journal.clock import wall_ms
 from omnirt_lab.journal.events import to_json
+from omnirt_lab.journal.sparse import sparse
 from omnirt_lab.records import ExecutionMode, JobState, MemoryKind, Record, RunReport
 
 MIN_PREFIX_CHARS: Final = 6
@@ -110,6 +111,8 @@ class RunRow(Record, frozen=True, kw_only=True):
 
 ROW_COLUMNS: Final = RunRow.__struct_fields__
 
+_report_decoder: Final = msgspec.json.Decoder(RunReport)
+
 _JSON_COLUMNS: Final = frozenset({"cache_hits", "timings", "tags"})
 
 
@@ -164,7 +167,7 @@ def insert(connection: sqlite3.Connection, key: int, report: RunReport, job_id: 
     names = ("job", *ROW_COLUMNS, "report")
     connection.execute(
         f"INSERT INTO runs ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",  # noqa: S608  # constants
-        (key, *values, to_json(report)),
+        (key, *values, to_json(sparse(report))),
     )
 
 
@@ -175,10 +178,18 @@ def get_report(connection: sqlite3.Connection, run_id: str) -> RunReport:
     ------
     RunNotFoundError
         If no run, or more than one, has an id that begins so.
+    JournalCorruptError
+        If what is stored is no report.
     """
     full_id = get_run_id(connection, run_id)
     (text,) = connection.execute("SELECT report FROM runs WHERE run_id = ?", (full_id,)).fetchone()
-    return msgspec.json.decode(text, type=RunReport)
+    try:
+        return _report_decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise JournalCorruptError(
+            f"the stored report of run {full_id} is none: {error}",
+            hint="Another program has changed it; purge that run.",
+        ) from error
 
 
 def get_run_id(connection: sqlite3.Connection, run_id: str) -> str:

@@ -30,12 +30,13 @@ CREATE TABLE jobs (                    -- whoever enqueues, then whoever moves t
     monotonic_ns INTEGER NOT NULL,
     enqueued_at_ms INTEGER NOT NULL,
     started_at_ms INTEGER,
-    ended_at_ms INTEGER
+    ended_at_ms INTEGER,
+    wish TEXT NOT NULL                 -- data of the first event
 );
 CREATE INDEX jobs_queued ON jobs (priority DESC, key) WHERE state = 'queued';
 CREATE INDEX jobs_running ON jobs (worker_id) WHERE state = 'running';
 
-CREATE TABLE events (                  -- the job's one writer; never changed
+CREATE TABLE events (                  -- the job's one writer; packed when the job ends
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     job INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -46,6 +47,16 @@ CREATE TABLE events (                  -- the job's one writer; never changed
     data TEXT NOT NULL,
     UNIQUE (job, seq)
 );
+
+CREATE TABLE packed_events (           -- whoever ends the job; never changed
+    job INTEGER PRIMARY KEY,
+    first_id INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    content BLOB NOT NULL
+);
+CREATE INDEX packed_events_by_id ON packed_events (last_id, first_id);
+CREATE INDEX packed_events_by_first_id ON packed_events (first_id);
 
 CREATE TABLE runs (                    -- whoever ends the job; tags and what follows them: the user
     job INTEGER PRIMARY KEY,
