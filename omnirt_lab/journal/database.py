@@ -29,6 +29,8 @@ MAX_WAL_BYTES: Final = 16 * BYTES_PER_MIB
 """About a dozen runs; checkpointing so much takes 10 to 40 ms, which never happens in an emit."""
 
 
+CHECKPOINT_WAIT_S: Final = 0.05
+
 SETTINGS: Final = f"""
 PRAGMA synchronous = NORMAL;      -- a commit survives the process; the latest may not survive a power cut
 PRAGMA wal_autocheckpoint = 0;    -- its fsync would stall an emit for 7 to 37 ms
@@ -97,7 +99,7 @@ class Database:
         _open_databases.add(self)
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self, *, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:
         """The thread's connection, for statements that are fetched to their end inside the block.
 
         Raises
@@ -107,7 +109,7 @@ class Database:
         """
         own = self._of_this_thread()
         with own.lock, self._explaining():
-            yield own.get()
+            yield own.get(wait_s)
 
     @contextmanager
     def writing(self, *, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:
@@ -133,14 +135,25 @@ class Database:
                 raise
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds into the database file, as far as readers allow; the WAL's space is used again."""
-        with self.reading() as connection:
+        """Move what the WAL holds into the database file, and empty it unless somebody is reading it.
+
+        Most is moved while others write on; for the rest, some milliseconds, they wait. A reader that does not end is
+        not waited for: it would hold up all writers.
+        """
+        with self.reading(wait_s=CHECKPOINT_WAIT_S) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def limit_wal(self) -> None:
-        """Checkpoint if the WAL has grown large; for idle moments."""
+        """Checkpoint if the WAL has grown large."""
         if self.wal_path.exists() and self.wal_path.stat().st_size > MAX_WAL_BYTES:
             self.checkpoint()
+
+    def close_thread(self) -> None:
+        """Close the calling thread's connection; its next use opens another."""
+        own = self._of_this_thread()
+        with own.lock:
+            own.close()
 
     def close(self) -> None:
         """Close every thread's connection; the last process to do so removes the WAL."""

@@ -195,6 +195,12 @@ def job_not_found(job_id: str) -> JobNotFoundError:
     )
 
 
+def find_by_run_id(connection: sqlite3.Connection, run_id: str) -> JobRecord | None:
+    """The job whose run has this (whole) id."""
+    found = _find(connection, "WHERE run_id = ?", (run_id,))
+    return found[0] if found else None
+
+
 def newest(connection: sqlite3.Connection, *, states: Collection[JobState] | None, limit: int) -> list[JobRecord]:
     """Jobs, the latest first; only those in one of `states`, where given."""
     if states is None:
@@ -243,7 +249,7 @@ def set_cancel_requested(connection: sqlite3.Connection, key: int) -> None:
     connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE key = ?", (key,))
 
 
-def last_seq_of_running(connection: sqlite3.Connection, key: int, worker_id: str | None) -> int | None:
+def last_seq_of_running(connection: sqlite3.Connection, key: int, worker_id: str) -> int | None:
     """`seq` of the job's last stored event; None if this worker does not run it (any more)."""
     row = connection.execute(
         "SELECT (SELECT max(seq) FROM events WHERE job = key) FROM jobs "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.folds import report as report_fold
 from omnirt_lab.journal import ending, events, frame, jobs, previews, runs, workers
 from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.background import Background
@@ -77,6 +78,10 @@ class Journal:
                 worker.close()
         self._database.close()
 
+    def close_thread(self) -> None:
+        """Close this thread's connection now, before the thread ends; the next thread to open one would do it too."""
+        self._database.close_thread()
+
     def checkpoint(self) -> None:
         """Move what the write-ahead log holds into the journal's file; for idle moments, it may take 40 ms."""
         self._database.checkpoint()
@@ -91,8 +96,16 @@ class Journal:
         is_async: bool = False,
         idempotency_key: str | None = None,
         max_queued: int | None = None,
+        owner: Worker | None = None,
     ) -> JobRecord:
         """Make a job, durable at once; a job that was made with the same `idempotency_key` is returned instead.
+
+        Parameters
+        ----------
+        is_async
+            Any worker may claim it. Otherwise it waits for the caller's thread, and is lost with `owner`.
+        owner
+            The caller's worker; by default one of this process.
 
         Raises
         ------
@@ -102,7 +115,7 @@ class Journal:
             If a text of the request is no Unicode text.
         """
         _require_text(request)
-        created_by = None if is_async else self._creator_id()
+        created_by = None if is_async else (owner or self._own_worker()).worker_id
         wish = jobs.new_wish(
             request,
             trace_id=trace_id or new_trace_id(),
@@ -200,13 +213,18 @@ class Journal:
     def get_report(self, run_id: str) -> RunReport:
         """The report of a run; six characters of its id will do where no other begins so.
 
+        Of one that has not ended, and only by its whole id, it is the report as far as it has come.
+
         Raises
         ------
         RunNotFoundError
             If no run, or more than one, has an id that begins so.
         """
         with self._database.reading() as connection:
-            return runs.get_report(connection, run_id)
+            job = jobs.find_by_run_id(connection, run_id)
+            if job is None or job.is_ended:
+                return runs.get_report(connection, run_id)
+            return report_fold.fold(events.of_job(connection, job.key), job_id=job.job_id)
 
     def query_runs(self, query: RunQuery) -> list[RunRow]:
         """The runs that match, newest first."""
@@ -254,12 +272,12 @@ class Journal:
         return purge(self._database, self.artifacts, run_ids)
 
     def _writer(self, job: JobRecord, stored: list[AnyEvent]) -> JobWriter:
-        return JobWriter(self._database, self._background, job, stored)
+        return JobWriter(self._database, self._background, self.artifacts, job, stored)
 
-    def _creator_id(self) -> str:
+    def _own_worker(self) -> Worker:
         """A worker of this process, whose lock tells whether the caller of a job lives."""
         own = [worker for worker in self._workers if worker.pid == os.getpid() and worker.is_open]
-        return (own[0] if own else self.worker("caller")).worker_id
+        return own[0] if own else self.worker("caller")
 
 
 def _require_text(request: GenerateRequest) -> None:

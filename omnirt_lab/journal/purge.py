@@ -37,8 +37,7 @@ def purge(database: Database, artifacts: ArtifactStore, run_ids: Collection[str]
         connection.execute("PRAGMA incremental_vacuum").fetchall()
         freed_bytes = size_before_bytes - _size_bytes(connection)
         freed_bytes += artifacts.remove(needless)  # under the write lock: no run can come to need one meanwhile
-    with database.reading() as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    database.checkpoint()
     return Purged(runs=len(keys), freed_bytes=freed_bytes)
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from omnirt_lab.errors import LabError
 from omnirt_lab.folds import report as report_fold
 from omnirt_lab.journal import ending, events, jobs, runs
+from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.background import DELAY_NS, Background
 from omnirt_lab.journal.clock import monotonic_zero_ns, wall_ms
 from omnirt_lab.journal.database import Database
@@ -42,8 +43,19 @@ class JobWriter:
        then counts as dropped, and the report says so.
     """
 
-    def __init__(self, database: Database, background: Background, job: JobRecord, stored: Sequence[AnyEvent]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        background: Background,
+        artifacts: ArtifactStore,
+        job: JobRecord,
+        stored: Sequence[AnyEvent],
+    ) -> None:
+        assert job.worker_id is not None, f"job {job.job_id} is not claimed"
         self.job = job
+        self.worker_id = job.worker_id
+        self.artifacts = artifacts
+        """Where the run's pictures go."""
         self.listeners: list[Listener] = []
         """Told of each event, in order, by the thread that emits it; one that raises is dropped, with a warning."""
         self._database = database
@@ -60,6 +72,12 @@ class JobWriter:
         self._report: RunReport | None = None
         self._untold: deque[AnyEvent] = deque()
         self._is_telling = False
+
+    @property
+    def events(self) -> tuple[AnyEvent, ...]:
+        """The job's events so far."""
+        with self._lock:
+            return tuple(self._events)
 
     def now_ns(self) -> int:
         """Nanoseconds since the job was enqueued, by the monotonic clock: an event's `t_ns`."""
@@ -138,7 +156,7 @@ class JobWriter:
             return
         try:
             with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
-                stored = jobs.last_seq_of_running(connection, self.job.key, self.job.worker_id)
+                stored = jobs.last_seq_of_running(connection, self.job.key, self.worker_id)
                 if stored is not None:
                     events.append(connection, self.job.key, self._events[stored:])
             self._stored = len(self._events)

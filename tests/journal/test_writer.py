@@ -251,3 +251,13 @@ def test_the_worker_and_the_wait_stand_in_the_report(journal: Journal, worker: W
     started = next(event for event in journal.events(writer.job.job_id) if isinstance(event, JobStarted))
     assert report.worker_id == worker.worker_id == started.data.worker_id
     assert report.queue_wait_ms == pytest.approx(started.t_ns / 1e6)
+
+
+def test_a_run_that_has_not_ended_has_the_report_of_what_it_has_done(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    denoise(writer, steps=2)
+
+    report = journal.get_report(writer.job.run_id)
+
+    assert (report.state, len(report.steps)) == ("running", 2)
+    assert writer.events == tuple(journal.events(writer.job.job_id))
