@@ -14,14 +14,16 @@ from omnirt_lab.errors import ArtifactNotFoundError
 from omnirt_lab.journal.state import unusable
 from omnirt_lab.records import Artifact
 
+ARTIFACTS: Final = "artifacts"
+
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactStore:
-    """A directory of private files (mode 0600), named by content."""
+    """Private files (mode 0600) under `artifacts` in the state directory, named by content."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, state_directory: Path) -> None:
+        self._directory = state_directory / ARTIFACTS
 
     def put_bytes(
         self,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -31,8 +31,6 @@ from omnirt_lab.records import AnyEvent, GenerateRequest, JobCancelledData, JobS
 if TYPE_CHECKING:
     import pandas as pd
 
-ARTIFACTS: Final = "artifacts"
-
 
 class Journal:
     """One state directory, open for this process; safe for any thread, and in a forked child.
@@ -42,7 +40,7 @@ class Journal:
 
     def __init__(self, directory: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.directory = directory
-        self.artifacts = ArtifactStore(directory / ARTIFACTS)
+        self.artifacts = ArtifactStore(directory)
         self._database = Database(directory, busy_timeout_s=busy_timeout_s)
         self._background = Background()
         self._workers: list[Worker] = []

@@ -43,7 +43,7 @@ def test_a_store_that_cannot_be_written_is_a_typed_error(tmp_path: Path):
     (tmp_path / "artifacts").write_text("a file in the directory's place")
 
     with pytest.raises(StateDirError) as error:
-        ArtifactStore(tmp_path / "artifacts").put_bytes(b"pixels", "image/png")
+        ArtifactStore(tmp_path).put_bytes(b"pixels", "image/png")
 
     assert "OMNIRT_STATE_DIR" in error.value.hint
 
