@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -98,14 +98,16 @@ _OWN_COLUMNS: Final = (
 _SELECT: Final = f"SELECT {', '.join(_OWN_COLUMNS)}, wish FROM jobs "  # noqa: S608  # constants
 
 
+class Origin(NamedTuple):
+    """Where a new job comes from, beside what is wanted."""
+
+    monotonic_ns: int
+    created_by: str | None
+    idempotency_key: str | None
+
+
 def enqueue(
-    connection: sqlite3.Connection,
-    wish: JobEnqueuedData,
-    *,
-    monotonic_ns: int,
-    created_by: str | None,
-    idempotency_key: str | None,
-    max_queued: int | None,
+    connection: sqlite3.Connection, wish: JobEnqueuedData, origin: Origin, *, max_queued: int | None
 ) -> JobRecord:
     """Make the job's row and its first event; inside a transaction.
 
@@ -114,31 +116,36 @@ def enqueue(
     QueueFullError
         If `max_queued` jobs are waiting already.
     """
-    if idempotency_key is not None:
-        same = _find(connection, "WHERE idempotency_key = ?", (idempotency_key,))
+    if origin.idempotency_key is not None:
+        same = _find(connection, "WHERE idempotency_key = ?", (origin.idempotency_key,))
         if same:
             return same[0]
     if max_queued is not None:
         _require_room(connection, max_queued)
-    now_ms = wall_ms()
-    row = connection.execute(
-        "INSERT INTO jobs (job_id, run_id, state, priority, is_async, idempotency_key, created_by, boot_id, "
-        "monotonic_ns, enqueued_at_ms, wish) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?) RETURNING key",
-        (
-            new_job_id(),
-            wish.run_id,
-            wish.priority,
-            wish.is_async,
-            idempotency_key,
-            created_by,
-            boot_id(),
-            monotonic_ns,
-            now_ms,
-            events.to_json(wish),
-        ),
-    ).fetchone()
-    events.append(connection, row[0], [make_event(wish, seq=1, t_ns=0, timestamp_ms=now_ms)])
-    return by_key(connection, row[0])
+    first = make_event(wish, seq=1, t_ns=0, timestamp_ms=wall_ms())
+    job = {
+        "job_id": new_job_id(),
+        "run_id": wish.run_id,
+        "state": "queued",
+        "priority": wish.priority,
+        "is_async": wish.is_async,
+        "idempotency_key": origin.idempotency_key,
+        "created_by": origin.created_by,
+        "boot_id": boot_id(),
+        "monotonic_ns": origin.monotonic_ns,
+        "enqueued_at_ms": first.timestamp_ms,
+        "wish": events.to_json(wish),
+    }
+    key = _insert(connection, job)
+    events.append(connection, key, [first])
+    return by_key(connection, key)
+
+
+def _insert(connection: sqlite3.Connection, job: dict[str, object]) -> int:
+    names = ", ".join(job)
+    marks = ", ".join("?" * len(job))
+    query = f"INSERT INTO jobs ({names}) VALUES ({marks}) RETURNING key"  # noqa: S608  # our own column names
+    return int(connection.execute(query, tuple(job.values())).fetchone()[0])
 
 
 def _require_room(connection: sqlite3.Connection, max_queued: int) -> None:
@@ -260,7 +267,7 @@ def last_seq_of_running(connection: sqlite3.Connection, key: int, worker_id: str
 
 
 def new_wish(
-    request: GenerateRequest, *, trace_id: str, parent_span_id: str | None, priority: int, is_async: bool
+    request: GenerateRequest, trace_id: str, parent_span_id: str | None, *, priority: int, is_async: bool
 ) -> JobEnqueuedData:
     """The data of a new job's first event."""
     return JobEnqueuedData(

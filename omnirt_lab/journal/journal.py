@@ -113,24 +113,14 @@ class Journal:
             If a text of the request is no Unicode text.
         """
         _require_text(request)
-        created_by = None if is_async else (owner or self._own_worker()).worker_id
-        wish = jobs.new_wish(
-            request,
-            trace_id=trace_id or new_trace_id(),
-            parent_span_id=parent_span_id,
-            priority=priority,
-            is_async=is_async,
+        wish = jobs.new_wish(request, trace_id or new_trace_id(), parent_span_id, priority=priority, is_async=is_async)
+        origin = jobs.Origin(
+            monotonic_ns=time.monotonic_ns(),
+            created_by=None if is_async else (owner or self._own_worker()).worker_id,
+            idempotency_key=idempotency_key,
         )
-        monotonic_ns = time.monotonic_ns()
         with self._database.writing() as connection:
-            return jobs.enqueue(
-                connection,
-                wish,
-                monotonic_ns=monotonic_ns,
-                created_by=created_by,
-                idempotency_key=idempotency_key,
-                max_queued=max_queued,
-            )
+            return jobs.enqueue(connection, wish, origin, max_queued=max_queued)
 
     def claim(self, job_id: str, worker: Worker) -> JobWriter | None:
         """Take a queued job; None if another worker was quicker or it was cancelled.
