@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-Json: TypeAlias = None | bool | int | float | str | list[Any] | dict[str, Any]
+Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 """A value as JSON has it. Stands only where users' own options are carried unread."""
 
 Task = Literal["text2image", "image2image", "inpaint", "edit", "text2video", "image2video", "text2audio"]

@@ -1,0 +1,58 @@
+# Two commands: `make demo` runs the main job in a new environment, `make test` runs everything that CI runs.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUN = $(VENV)/bin
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check-types check-layers unit wheel bench readme-picture clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) torch==2.13.0
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.base  ## draw "a red circle on a blue background" with the built-in model, and show the report
+	$(RUN)/omnirt run "a red circle on a blue background" --steps 20 --seed 7 --out demo-output
+
+test: lint check-types check-layers unit wheel  ## everything that CI runs
+
+lint: $(VENV)/.dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/codespell
+
+check-types: $(VENV)/.dev
+	$(RUN)/mypy
+
+check-layers: $(VENV)/.dev
+	$(RUN)/lint-imports --no-logo
+
+unit: $(VENV)/.dev
+	$(RUN)/pytest
+
+wheel: $(VENV)/.dev  ## build the wheel and try what is in it
+	rm -rf dist
+	$(RUN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	$(RUN)/python tests/try_wheel.py dist
+
+bench: $(VENV)/.dev  ## every benchmark, one after the other
+	for script in benchmarks/[a-z]*_*.py; do $(RUN)/python $$script || exit 1; done
+
+readme-picture: $(VENV)/.base  ## make the picture that the README shows
+	$(RUN)/omnirt run "a yellow star on a purple background" --steps 20 --seed 3 --report-png docs/report.png
+
+clean:
+	rm -rf $(VENV) dist build demo-output test-artifacts

@@ -1,0 +1,57 @@
+"""`omnirt`: reads the command, runs it, and turns the lab's errors into a message or JSON and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import ModuleType
+from typing import Final
+
+from omnirt_lab.cli import debug, history, models, run
+from omnirt_lab.cli.output import print_error
+from omnirt_lab.errors import InvalidRequestError, LabError
+from omnirt_lab.lab.words import WordsParser
+
+_COMMANDS: Final[dict[str, ModuleType]] = {"run": run, "history": history, "models": models, "debug": debug}
+
+EXIT_FAILED: Final = 1
+EXIT_BAD_REQUEST: Final = 2
+EXIT_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def build_parser() -> WordsParser:
+    """Build the parser with all subcommands."""
+    parser = WordsParser(prog="omnirt", description="Run diffusion pipelines, and see where the time and memory went.")
+    parser.add_argument("--version", action="version", version=f"omnirt {version('omnirt-lab')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in _COMMANDS.items():
+        summary = str(module.__doc__).partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
+        module.add_arguments(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status: 0, 1 failed, 2 bad request, 130 interrupted."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    as_json = "--json" in words
+    try:
+        arguments = build_parser().parse_args(words)
+        status: int = _COMMANDS[arguments.command].run(arguments)
+    except InvalidRequestError as error:
+        print_error(error, as_json=as_json)
+        return EXIT_BAD_REQUEST
+    except LabError as error:
+        print_error(error, as_json=as_json)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

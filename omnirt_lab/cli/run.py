@@ -1,0 +1,50 @@
+"""Run a pipeline on a prompt; print the report and save the pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from omnirt_lab.cli.output import print_json
+from omnirt_lab.lab import api as lab
+from omnirt_lab.lab.results import GenerateResult
+from omnirt_lab.lab.words import add_run_options, options_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("prompt", help="what to draw")
+    add_run_options(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="save pictures, report.png and report.json here")
+    parser.add_argument("--report-png", type=Path, metavar="FILE", help="save the report as a picture")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate, then show."""
+    result = lab.generate(arguments.prompt, progress=not arguments.json, **options_of(arguments))
+    saved = _save(result, arguments)
+    if arguments.json:
+        print_json(result)
+        return 0
+    print(result.report.to_text())
+    for path in saved:
+        print(f"saved {path}")
+    return 0
+
+
+def _save(result: GenerateResult, arguments: argparse.Namespace) -> list[Path]:
+    saved = []
+    if arguments.out is not None:
+        folder: Path = arguments.out
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, picture in enumerate(result.report.pictures()):
+            saved.append(folder / f"picture-{index}.png")
+            saved[-1].write_bytes(picture)
+        saved += [folder / "report.png", folder / "report.json"]
+        result.report.to_png(folder / "report.png")
+        (folder / "report.json").write_text(result.report.to_json(), encoding="utf-8")
+    if arguments.report_png is not None:
+        arguments.report_png.parent.mkdir(parents=True, exist_ok=True)
+        result.report.to_png(arguments.report_png)
+        saved.append(arguments.report_png)
+    return saved

@@ -1,0 +1,150 @@
+"""The engine of one process: runs requests in the caller's thread, or queued ones in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from omnirt_lab.engine.failures import error_info, failure_of, raise_for
+from omnirt_lab.errors import JobCancelledError, LabError
+from omnirt_lab.executors import Execution, get_executor
+from omnirt_lab.records import (
+    AnyEvent,
+    GenerateRequest,
+    JobCancelledData,
+    JobFailedData,
+    RunReport,
+    StageError,
+)
+
+if TYPE_CHECKING:
+    from omnirt_lab.journal import JobRecord, JobWriter, Journal, Worker
+
+Listener = Callable[[AnyEvent], None]
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Engine:
+    """Owns this process's worker identity and its queue thread.
+
+    A request's way: 1. `check` (nothing is loaded or written yet), 2. `journal.enqueue`, 3. `journal.claim`, which
+    gives the writer, 4. the executor's run, 5. `writer.finish`, which makes the report.
+    """
+
+    def __init__(self, journal: Journal, *, worker_kind: str = "kernel") -> None:
+        self.journal = journal
+        self.worker: Worker = journal.worker(worker_kind)
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
+        self._work_arrived = threading.Event()
+        self._is_closing = False
+        self.last_run_id: str | None = None
+
+    def check(self, request: GenerateRequest) -> None:
+        """Raise for whatever is wrong with `request` that can be known without loading weights."""
+        get_executor(request.config.execution_mode).check(request)
+
+    def run(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
+        """Run `request` in this thread, so that Ctrl-C reaches the pipeline.
+
+        Raises
+        ------
+        LabError
+            Before the job exists: for a bad request. After: `PipelineError`, `ModelLoadError` and `JobCancelledError`
+            name the run, whose partial report is in the history.
+        """
+        self.check(request)
+        writer = self.start(request)
+        writer.listeners.extend(listeners)
+        return self.execute(writer, get_executor(request.config.execution_mode).begin(request, writer))
+
+    def submit(self, request: GenerateRequest, *, priority: int = 0, idempotency_key: str | None = None) -> JobRecord:
+        """Queue `request` in the journal; higher priorities run first.
+
+        This engine's thread will run it, or that of another process on the same journal whose thread is free earlier.
+        """
+        self.check(request)
+        job = self.journal.enqueue(request, priority=priority, is_async=True, idempotency_key=idempotency_key)
+        self._ensure_thread()
+        self._work_arrived.set()
+        return job
+
+    def start(self, request: GenerateRequest) -> JobWriter:
+        """Make a job that this thread will run, and take it."""
+        job = self.journal.enqueue(request, owner=self.worker)
+        writer = self.journal.claim(job.job_id, self.worker)
+        if writer is None:
+            raise JobCancelledError(f"job {job.job_id} was cancelled before it began", hint="Run it again.")
+        return writer
+
+    def watch(self, writer: JobWriter, execution: Execution) -> RunReport:
+        """Run a call of a pipeline that the lab did not load; its own exception passes on unchanged."""
+        report, error = self._finish(writer, execution)
+        if error is not None:
+            raise error
+        return report
+
+    def execute(self, writer: JobWriter, execution: Execution) -> RunReport:
+        """Run a claimed job to its end and return its report; raise a typed error unless it succeeded."""
+        report, error = self._finish(writer, execution)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        if isinstance(error, LabError) and not isinstance(error, JobCancelledError):
+            error.add_note(f"The partial report: omnirt_lab.get_report({report.run_id!r})")
+            raise error
+        if report.state == "failed":
+            raise failure_of(report) from error
+        raise_for(report)
+        return report
+
+    def _finish(self, writer: JobWriter, execution: Execution) -> tuple[RunReport, BaseException | None]:
+        self.last_run_id = writer.job.run_id
+        try:
+            finished = execution.run()
+        except (KeyboardInterrupt, SystemExit) as error:
+            return writer.finish(JobCancelledData(reason="interrupted", probe=execution.cost)), error
+        except JobCancelledError as error:
+            return writer.finish(JobCancelledData(reason="requested", probe=execution.cost)), error
+        except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job with a report
+            info = error_info(error, stage=_failed_stage(writer.events))
+            return writer.finish(JobFailedData(error=info, probe=execution.cost)), error
+        return writer.finish(finished), None
+
+    def _ensure_thread(self) -> None:
+        with self._thread_lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="omnirt-engine", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while not self._is_closing:
+            self._work_arrived.clear()
+            writer = self.journal.claim_next(self.worker)
+            if writer is None:
+                self._work_arrived.wait()
+                continue
+            self._work_one(writer)
+        self.journal.close_thread()
+
+    def _work_one(self, writer: JobWriter) -> None:
+        request = writer.job.request
+        execution = get_executor(request.config.execution_mode).begin(request, writer)
+        report, error = self._finish(writer, execution)
+        if error is not None:
+            _log.info("run %s ended as %s: %s", report.run_id, report.state, error)
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Stop taking jobs, wait for the one that runs, and give up this worker's identity."""
+        self._is_closing = True
+        self._work_arrived.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self.worker.close()
+
+
+def _failed_stage(events: Iterable[AnyEvent]) -> str | None:
+    stages = [event.stage for event in events if isinstance(event, StageError)]
+    return stages[-1] if stages else None

@@ -1,0 +1,93 @@
+"""Puts a watched call in the place of a pipeline's own, and takes it away again."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from omnirt_lab.engine.engine import Engine
+from omnirt_lab.errors import JournalError, StateDirError
+from omnirt_lab.records import MAX_PROMPT_CHARS, Config, GenerateRequest, Inputs
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from omnirt_lab.executors.observed import OwnCall
+    from omnirt_lab.pipelines.probe import Probe
+
+PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
+
+_log: Final = logging.getLogger(__name__)
+
+
+def observe(
+    engine: Engine, pipeline: PipelineT, *, name: str | None, keep_pictures: bool, cache_text_embeddings: bool
+) -> PipelineT:
+    """Make every later call of `pipeline` a job of `engine`; see `Lab.observe`."""
+    from omnirt_lab.executors import observed  # loads torch
+
+    observed.require_pipeline(pipeline)
+    watch = functools.partial(
+        _watch,
+        engine=engine,
+        name=name or observed.own_class(pipeline).__name__,
+        probe=observed.probe_for(pipeline, cache_text_embeddings=cache_text_embeddings),
+        keep_pictures=keep_pictures,
+    )
+    observed.attach(pipeline, watch)
+    return pipeline
+
+
+def unobserve(pipeline: PipelineT) -> PipelineT:
+    """Give the pipeline its own call back."""
+    from omnirt_lab.executors import observed  # loads torch
+
+    observed.detach(pipeline)
+    return pipeline
+
+
+def _watch(call: OwnCall, *, engine: Engine, name: str, probe: Probe, keep_pictures: bool) -> Any:
+    from omnirt_lab.executors.observed import ObservedCall  # loads torch
+
+    try:
+        request = request_of(call.arguments(), model=name)
+        writer = engine.start(request)
+    except (TypeError, JournalError, StateDirError) as error:
+        _log.warning("a call of %s runs unobserved: %s", name, error)
+        return call()
+    execution = ObservedCall(call, writer, probe, keep_pictures=keep_pictures)
+    engine.watch(writer, execution)
+    return execution.output
+
+
+def request_of(arguments: Mapping[str, Any], *, model: str) -> GenerateRequest:
+    """The request that a call amounts to, as far as a request can say it; `config_resolved` has every argument."""
+    prompt = arguments.get("prompt")
+    first = prompt[0] if isinstance(prompt, list) and prompt else prompt
+    negative = arguments.get("negative_prompt")
+    return GenerateRequest(
+        model=model,
+        inputs=Inputs(
+            prompt=first[:MAX_PROMPT_CHARS] if isinstance(first, str) else "",
+            negative_prompt=negative[:MAX_PROMPT_CHARS] if isinstance(negative, str) else None,
+        ),
+        config=_config_of(arguments),
+    )
+
+
+def _config_of(arguments: Mapping[str, Any]) -> Config:
+    values = {
+        "steps": arguments.get("num_inference_steps"),
+        "guidance_scale": arguments.get("guidance_scale"),
+        "width": arguments.get("width"),
+        "height": arguments.get("height"),
+        "num_images": arguments.get("num_images_per_prompt", 1),
+    }
+    try:
+        return msgspec.convert({key: value for key, value in values.items() if value is not None}, Config)
+    except msgspec.ValidationError:  # the pipeline has ranges of its own, and judges them itself
+        return Config()

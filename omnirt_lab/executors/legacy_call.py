@@ -1,0 +1,139 @@
+"""The general executor: calls the diffusers pipeline's own `__call__`, with the probe around it."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from omnirt_lab.executors.export import open_picture, store_pictures
+from omnirt_lab.executors.resources import RESOURCES, Resources
+from omnirt_lab.executors.timed_stage import timed_stage
+from omnirt_lab.pipelines.adapters import use_adapters
+from omnirt_lab.pipelines.call_arguments import call_arguments, check_request, seeded_generators
+from omnirt_lab.pipelines.catalog import get_model
+from omnirt_lab.pipelines.environment import environment
+from omnirt_lab.pipelines.outputs import find_warnings, images_of
+from omnirt_lab.pipelines.resolution import resolve
+from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
+from omnirt_lab.pipelines.schedulers import use_scheduler
+from omnirt_lab.records import (
+    Artifact,
+    CacheHitData,
+    CacheMissData,
+    GenerateRequest,
+    JobFinishedData,
+    JobStartedData,
+    ProbeCost,
+    WarningData,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from diffusers import DiffusionPipeline
+    from PIL.Image import Image
+
+    from omnirt_lab.journal import JobWriter
+    from omnirt_lab.pipelines.probe import Reading
+
+MAX_DRAWN_SEED: Final = 2**32
+"""Small enough to be typed again, and exact in JavaScript."""
+
+
+class LegacyCallExecutor:
+    """Runs requests one after the other on resident pipelines."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def check(self, request: GenerateRequest) -> None:
+        """Check the request against the model's files and its pipeline's signature; no weights are loaded."""
+        check_request(get_model(request.model), request)
+
+    def begin(self, request: GenerateRequest, writer: JobWriter) -> LegacyCall:
+        """Take the job."""
+        return LegacyCall(request, writer, self._resources)
+
+
+class LegacyCall:
+    """One job: 1. `load` makes the pipeline and its arguments, 2. the probe watches the call, 3. `export` stores."""
+
+    def __init__(self, request: GenerateRequest, writer: JobWriter, resources: Resources) -> None:
+        self._request = request
+        self._writer = writer
+        self._resources = resources
+        self._reading: Reading | None = None
+        wanted = request.config.seed
+        self._seed = secrets.randbelow(MAX_DRAWN_SEED) if wanted is None else wanted
+
+    @property
+    def cost(self) -> ProbeCost:
+        """What the probe cost; its defaults if the job ended before the call."""
+        return ProbeCost() if self._reading is None else self._reading.cost
+
+    def run(self) -> JobFinishedData:
+        """Load, call, export."""
+        self._writer.emit(
+            JobStartedData(worker_id=self._writer.worker_id, execution_mode="legacy_call", environment=environment())
+        )
+        with ExitStack() as stack:
+            pipeline, arguments = self._load(stack)
+            probe = self._resources.probe(pipeline)
+            with probe.watch(self._writer, should_stop=self._writer.is_cancel_requested) as self._reading:
+                output = pipeline(**arguments)
+        with timed_stage(self._writer, "export"):
+            artifacts = self._export(output)
+        return JobFinishedData(
+            artifacts=artifacts,
+            latent_stats=self._reading.latent_stats,
+            device_spans=self._reading.device_spans,
+            probe=self._reading.cost,
+        )
+
+    def _export(self, output: object) -> tuple[Artifact, ...]:
+        images = images_of(output)
+        self._warn(find_warnings(output, images))
+        return store_pictures(images, self._writer, seeds=range(self._seed, self._seed + len(images)))
+
+    def _load(self, stack: ExitStack) -> tuple[DiffusionPipeline, dict[str, Any]]:
+        """Make everything ready that the call needs; what must be undone afterwards goes on `stack`."""
+        request, config = self._request, self._request.config
+        with timed_stage(self._writer, "load") as end:
+            resident = self._resources.residency.get(
+                get_model(request.model), task=request.task, dtype=config.dtype, device=config.device
+            )
+            self._report_residency(resident.loaded_now, resident.load_ns, resident.size_bytes)
+            self._warn(resident.warnings)
+            pipeline = resident.pipeline
+            stack.enter_context(scheduler_lock(pipeline.scheduler))
+            stack.enter_context(use_scheduler(pipeline, config.scheduler))
+            self._warn(stack.enter_context(use_adapters(pipeline, request.adapters)))
+            generators = seeded_generators(self._seed, config.num_images)
+            arguments = call_arguments(
+                pipeline,
+                request,
+                generators=generators,
+                image=self._find_picture(request.inputs.image),
+                mask=self._find_picture(request.inputs.mask),
+            )
+            end.resolved = resolve(pipeline, arguments)
+        return pipeline, arguments
+
+    def _find_picture(self, sha256: str | None) -> Image | None:
+        return None if sha256 is None else open_picture(self._writer.artifacts.read(sha256))
+
+    def _warn(self, warnings: Iterable[WarningData]) -> None:
+        for warning in warnings:
+            self._writer.emit(warning)
+
+    def _report_residency(self, loaded_now: bool, load_ns: int, size_bytes: int) -> None:
+        if loaded_now:
+            self._writer.emit(CacheMissData(cache_type="resident_pipeline"), stage="load")
+        else:
+            self._writer.emit(
+                CacheHitData(cache_type="resident_pipeline", saved_ns=load_ns, size_bytes=size_bytes), stage="load"
+            )
+
+
+EXECUTOR: Final = LegacyCallExecutor(RESOURCES)

@@ -1,0 +1,21 @@
+"""The process's lab, and its methods as the package's functions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from omnirt_lab.lab.session import Lab
+
+LAB: Final = Lab()
+
+generate = LAB.generate
+submit = LAB.submit
+observe = LAB.observe
+unobserve = LAB.unobserve
+history = LAB.history
+get_report = LAB.get_report
+last_report = LAB.last_report
+get_job = LAB.get_job
+models = LAB.models
+configure = LAB.configure
+cache: Final = LAB.cache

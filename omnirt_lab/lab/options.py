@@ -1,0 +1,83 @@
+"""The keyword options of `generate` and `submit`: one list for type checkers, completion and help."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Final, ParamSpec, TypedDict, TypeVar, get_type_hints
+
+from omnirt_lab.records import Adapter, ExecutionMode, Json, Task
+
+Params = ParamSpec("Params")
+Answer = TypeVar("Answer")
+
+
+_OPTIONS_HELP: Final = """
+model
+    A built-in name (`tiny-shapes`, the default), a local folder, or a hub id.
+task
+    `text2image` (the default) or another that the model serves; see `models()`.
+steps
+    Denoising steps, 1 to 10,000.
+seed
+    Seed of the first picture, 0 to 2^63 - 1; picture i has seed + i. Left out, one is drawn and recorded.
+guidance_scale
+    Weight of classifier-free guidance.
+negative_prompt
+    What the picture must not show.
+num_images
+    Pictures of this prompt, 1 to 64.
+width, height
+    Pixels, multiples of 8.
+scheduler
+    A short name (`ddim`, `euler`, `dpm++`, …) or a diffusers class name.
+dtype, device
+    In what precision and where the model is loaded: `float32`, `float16`, `bfloat16`; `cpu`, `cuda:0`, `mps`.
+adapters
+    LoRAs to lay over the model for this run.
+execution_mode, backend
+    How and where it is executed.
+options, **pipeline_options
+    Further arguments of the pipeline's own call, by its own names.
+""".strip()
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may set. What is left out has the model's own default, and the report shows which."""
+
+    model: str
+    task: Task
+    steps: int
+    seed: int
+    guidance_scale: float
+    negative_prompt: str
+    num_images: int
+    width: int
+    height: int
+    scheduler: str
+    dtype: str
+    device: str
+    adapters: Sequence[Adapter]
+    execution_mode: ExecutionMode
+    backend: str
+    options: dict[str, Json]
+
+
+def with_request_options(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
+    """Spell `**options` out in the signature and the docstring that `help` and completion read."""
+    signature = inspect.signature(function)
+    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    spelled = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in get_type_hints(RequestOptions).items()
+    ]
+    rest = inspect.Parameter("pipeline_options", inspect.Parameter.VAR_KEYWORD)
+
+    @functools.wraps(function)
+    def wrapper(*args: Params.args, **kwargs: Params.kwargs) -> Answer:
+        return function(*args, **kwargs)
+
+    wrapper.__signature__ = signature.replace(parameters=[*named, *spelled, rest])  # type: ignore[attr-defined]  # read by inspect.signature
+    wrapper.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("**options", _OPTIONS_HELP)
+    return wrapper

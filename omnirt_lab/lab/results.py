@@ -1,0 +1,151 @@
+"""What the API hands back: the records, with the views of them a person calls for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import msgspec
+
+from omnirt_lab import records
+from omnirt_lab.errors import ArtifactNotFoundError, InvalidRequestError
+from omnirt_lab.folds import diagnosis
+from omnirt_lab.journal import ArtifactStore, state_dir
+from omnirt_lab.views import bundle, plotly, text
+from omnirt_lab.views import diagnosis as diagnosis_view
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from plotly.graph_objects import Figure
+
+
+Bundle: TypeAlias = tuple[dict[str, object], dict[str, object]]
+"""Mime type → content, and mime type → how to show it."""
+
+
+class RunReport(records.RunReport, frozen=True, kw_only=True):
+    """One run: where its time and memory went. Shows itself in a notebook as a figure, a picture and text."""
+
+    @classmethod
+    def of(cls, report: records.RunReport) -> Self:
+        """Give `report` its views; the fields are the same objects."""
+        return msgspec.convert(report, cls, from_attributes=True)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote; unknown fields are ignored.
+
+        Raises
+        ------
+        InvalidRequestError
+            If a field is missing or has another type, by name.
+        """
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidRequestError(
+                f"this is no RunReport: {error}", hint="Pass what RunReport.to_dict() gave."
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values; what was not measured is None."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
+    def to_json(self) -> str:
+        """The report as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
+    def to_text(self, *, width: int = 88) -> str:
+        """The report as aligned plain text, at most `width` columns wide."""
+        return text.report_text(self, width=width)
+
+    def to_png(self, path: str | Path | None = None, *, scale: int = 2) -> bytes:
+        """The report as one PNG picture, also written to `path` if given; `scale` 2 suits dense screens."""
+        from omnirt_lab.views import png  # loads Pillow
+
+        content = png.report_png(self, self.pictures(), scale=scale)
+        if path is not None:
+            Path(path).write_bytes(content)
+        return content
+
+    def figure(self) -> Figure:
+        """The waterfall and the memory curve as a plotly Figure, to change or save as you like."""
+        from plotly.graph_objects import Figure  # heavy
+
+        return Figure(plotly.figure_dict(self))
+
+    def findings(self) -> tuple[diagnosis.Finding, ...]:
+        """What an expert would read in it, in the order an expert would, each with what to try."""
+        return diagnosis.diagnose(self)
+
+    def debug(self) -> str:
+        """The findings as text."""
+        return diagnosis_view.findings_text(self.findings())
+
+    def pictures(self) -> list[bytes]:
+        """The stored files of the run's pictures; those that were purged, or lie on another machine, are left out."""
+        store = ArtifactStore(state_dir())
+        found = []
+        for artifact in self.artifacts:
+            try:
+                found.append(store.read(artifact.sha256))
+            except ArtifactNotFoundError:
+                continue
+        return found
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:  # noqa: ARG002  # IPython's
+        data = bundle.mimebundle(self, self.pictures())
+        return data, bundle.display_metadata(data)
+
+    def __repr__(self) -> str:
+        took = "unfinished" if self.duration_ms is None else f"{self.duration_ms:.0f} ms"
+        return f"<RunReport {self.run_id}: {self.model}, {self.state}, {took}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+class GenerateResult(records.GenerateResult, frozen=True, kw_only=True):
+    """What a finished job made: its pictures, and the report of how."""
+
+    metadata: RunReport
+
+    @property
+    def report(self) -> RunReport:
+        """The same object as `metadata`."""
+        return self.metadata
+
+    @property
+    def images(self) -> list[Image]:
+        """The pictures as PIL images, read from the artifact store.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If a picture was purged from the store.
+        """
+        from PIL import Image  # heavy
+
+        store = ArtifactStore(state_dir())
+        pictures = [artifact for artifact in self.outputs if artifact.media_type.startswith("image/")]
+        return [Image.open(io.BytesIO(store.read(artifact.sha256))) for artifact in pictures]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values, in the shape that the hosted API answers."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:  # noqa: ARG002  # IPython's
+        return self.metadata._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return f"<GenerateResult {len(self.outputs)} outputs, {self.metadata!r}>"
+
+
+def result_of(report: records.RunReport) -> GenerateResult:
+    """The result that a succeeded run's report describes."""
+    own = report if isinstance(report, RunReport) else RunReport.of(report)
+    return GenerateResult(outputs=own.artifacts, metadata=own)

@@ -1,0 +1,252 @@
+"""The lab of one process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+
+from omnirt_lab.engine import Engine, build_request
+from omnirt_lab.engine.observation import observe, unobserve
+from omnirt_lab.errors import RunNotFoundError
+from omnirt_lab.executors.settings import SETTINGS, Settings
+from omnirt_lab.journal import Journal, RunQuery
+from omnirt_lab.lab.caches import Caches
+from omnirt_lab.lab.history import History, since_ms
+from omnirt_lab.lab.jobs import Job
+from omnirt_lab.lab.models import Models
+from omnirt_lab.lab.options import RequestOptions, with_request_options
+from omnirt_lab.lab.progress import progress_listener
+from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
+from omnirt_lab.records import AnyEvent, JobState, Task
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
+
+
+class Lab:
+    """Runs pipelines, watches yours, and keeps the history. A process has one; its methods are the package's API.
+
+    Nothing is opened or loaded before it is needed.
+    """
+
+    def __init__(self, state_dir: Path | None = None) -> None:
+        self.cache = Caches()
+        self._state_dir = state_dir
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+
+    @with_request_options
+    def generate(
+        self,
+        prompt: str,
+        *,
+        progress: bool = True,
+        on_event: Callable[[AnyEvent], None] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> GenerateResult:
+        """Run a pipeline here and now, and return its pictures with their report.
+
+        Parameters
+        ----------
+        prompt
+            What to draw, 1 to 20,000 characters.
+        progress
+            Show a line of progress while it runs.
+        on_event
+            Called with each event in the thread that emits it; must be quick.
+        **options
+
+        Raises
+        ------
+        InvalidRequestError, UnknownModelError
+            Before anything is loaded or written.
+        ModelLoadError, PipelineError, JobCancelledError
+            After the run began; its partial report is in the history, and `last_report()` has it.
+        KeyboardInterrupt
+            On Ctrl-C; the run ends as cancelled, and the next one is not affected.
+        """
+        request = build_request(prompt, options)
+        listeners = [listener for listener in (on_event, progress_listener(progress)) if listener is not None]
+        return result_of(self.engine.run(request, listeners=listeners))
+
+    @with_request_options
+    def submit(
+        self,
+        prompt: str,
+        *,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Job:
+        """Queue a run for this process's worker thread, and return its handle at once.
+
+        Parameters
+        ----------
+        prompt
+            What to draw, 1 to 20,000 characters.
+        priority
+            Higher runs first; equal ones in the order of arrival.
+        idempotency_key
+            A second `submit` with the same key returns the first one's job.
+        **options
+
+        Raises
+        ------
+        InvalidRequestError, UnknownModelError
+            Before anything is queued.
+        """
+        request = build_request(prompt, options)
+        job = self.engine.submit(request, priority=priority, idempotency_key=idempotency_key)
+        return Job(self.engine.journal, job.job_id, job.run_id)
+
+    def observe(
+        self,
+        pipeline: PipelineT,
+        *,
+        name: str | None = None,
+        keep_pictures: bool = True,
+        cache_text_embeddings: bool = False,
+    ) -> PipelineT:
+        """Watch every later call of a pipeline that you already have; its outputs stay bit-identical.
+
+        Returns the same object. Each call becomes a run of the history, under `name` or the pipeline's class name;
+        `last_report()` has the latest. `unobserve` ends it.
+
+        Parameters
+        ----------
+        keep_pictures
+            Store the pictures that a call returns, so that reports show them.
+        cache_text_embeddings
+            Answer repeated text-encoder calls from the cache.
+
+        Raises
+        ------
+        TypeError
+            If it is no diffusers pipeline.
+        StateDirError, JournalError
+            If the history cannot be kept.
+        """
+        return observe(
+            self.engine,
+            pipeline,
+            name=name,
+            keep_pictures=keep_pictures,
+            cache_text_embeddings=cache_text_embeddings,
+        )
+
+    def unobserve(self, pipeline: PipelineT) -> PipelineT:
+        """Stop watching; the pipeline is as it was before `observe`. Without effect on one that is not observed."""
+        return unobserve(pipeline)
+
+    def history(
+        self,
+        *,
+        model: str | None = None,
+        task: Task | None = None,
+        state: JobState | None = None,
+        since: str | datetime | None = None,
+        prompt: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+    ) -> History:
+        """The runs that match, newest first, from every process that shares this state directory.
+
+        Parameters
+        ----------
+        since
+            An age such as `30m`, `12h` or `7d`, an ISO date, or a datetime.
+        prompt
+            Text that the prompt contains, upper and lower case alike.
+
+        Raises
+        ------
+        InvalidRequestError
+            For a filter that has no meaning.
+        """
+        query = RunQuery(
+            model=model, task=task, state=state, since_ms=since_ms(since), prompt=prompt, tag=tag, limit=limit
+        )
+        return History(self.journal, query)
+
+    def get_report(self, run_id: str) -> RunReport:
+        """The report of a run, by its id or an unambiguous beginning of at least six characters.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is none, or several.
+        """
+        return RunReport.of(self.journal.get_report(run_id))
+
+    def last_report(self) -> RunReport:
+        """The report of the newest run: of this process if it made one, else of the history.
+
+        Raises
+        ------
+        RunNotFoundError
+            If the history is empty.
+        """
+        run_id = self._engine.last_run_id if self._engine is not None else None
+        if run_id is None:
+            newest = self.journal.query_runs(RunQuery(limit=1))
+            if not newest:
+                raise RunNotFoundError("the history is empty", hint="Make a run: omnirt_lab.generate('a red circle').")
+            run_id = newest[0].run_id
+        return self.get_report(run_id)
+
+    def get_job(self, job_id: str) -> Job:
+        """A handle on a job that any process has submitted.
+
+        Raises
+        ------
+        JobNotFoundError
+            If there is none.
+        """
+        job = self.journal.get_job(job_id)
+        return Job(self.journal, job.job_id, job.run_id)
+
+    def models(self) -> Models:
+        """The models at hand without a network: built-in ones, and those in the hub's local cache."""
+        return Models.at_hand()
+
+    def configure(self, *, embed_metadata: bool | None = None) -> Settings:
+        """Change settings of this process, and return all of them.
+
+        Parameters
+        ----------
+        embed_metadata
+            Write the request, seed, model and versions into each stored PNG (the default); False leaves them out.
+        """
+        return SETTINGS.current if embed_metadata is None else SETTINGS.change(embed_metadata=embed_metadata)
+
+    @property
+    def journal(self) -> Journal:
+        """The durable store of events, jobs and runs."""
+        return self.engine.journal
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process, made at first use."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine(Journal.open(self._state_dir))
+            return self._engine
+
+    def close(self) -> None:
+        """Finish the job that runs, and close the journal; the next use opens it again."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+            engine.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

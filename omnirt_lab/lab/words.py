@@ -1,0 +1,129 @@
+"""The words that a person types, on the command line or after `%omnirt`, as options of a request."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
+
+_FIRST_OPTION = re.compile(r"(?:^|(?<=\s))--?[A-Za-z]")
+_SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
+_QUOTES: Final = "\"'"
+
+
+class WordsParser(argparse.ArgumentParser):
+    """An argparse parser whose errors are the lab's own, with the nearest valid option; it never exits by itself."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises
+        ------
+        UnknownOptionError
+            For an option that does not exist.
+        InvalidRequestError
+            For a missing or ill-formed value.
+        """
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown is None:
+            raise InvalidRequestError(message, hint=f"See {self.prog} --help.")
+        word = unknown[1]
+        if not word.startswith("-"):
+            raise InvalidRequestError(
+                f"there are words after the options: {message.partition(': ')[2]!r}",
+                hint="Write the prompt first, then the options; put quotes around a value of several words.",
+            )
+        known = [option for action in self._actions for option in action.option_strings]
+        nearest = difflib.get_close_matches(word, known, n=1)
+        hint = f"Did you mean {nearest[0]}?" if nearest else f"The options are {', '.join(sorted(known))}."
+        raise UnknownOptionError(f"there is no option {word}", hint=hint)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run; each one left out is left to the model."""
+    add = parser.add_argument_group("run").add_argument
+    add("--model", metavar="NAME", help="a built-in model, a local folder, or a hub id (default: tiny-shapes)")
+    add("--task", metavar="TASK", help="text2image, image2image, … (default: text2image)")
+    add("--steps", type=int, metavar="N", help="denoising steps, 1 to 10,000")
+    add(
+        "--seed", type=int, metavar="N", help="seed of the first picture, 0 to 2^63 - 1; drawn and recorded if left out"
+    )
+    add("--guidance", type=float, metavar="W", dest="guidance_scale", help="classifier-free guidance weight")
+    add("--size", metavar="WxH", help="pixels, such as 64x64 or 512")
+    add(
+        "--negative", metavar="TEXT", dest="negative_prompt", help="what the picture must not show; quote several words"
+    )
+    add("--num-images", type=int, metavar="N", dest="num_images", help="pictures of the prompt, seeds counting up")
+    add("--scheduler", metavar="NAME", help="ddim, euler, dpm++, …")
+    add("--dtype", metavar="NAME", help="float32, float16 or bfloat16")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+
+
+def add_history_options(parser: argparse.ArgumentParser) -> None:
+    """Add the filters of the history, named as `omnirt_lab.history` takes them."""
+    add = parser.add_argument_group("history").add_argument
+    add("--model", metavar="NAME", help="only runs of this model")
+    add("--task", metavar="TASK", help="only runs of this task")
+    add("--state", metavar="STATE", help="succeeded, failed, cancelled or lost")
+    add("--since", metavar="AGE", help="30m, 12h, 7d, or a date")
+    add("--prompt", metavar="TEXT", help="only prompts that contain this")
+    add("--limit", type=int, default=20, metavar="N", help="at most N runs (default: 20)")
+
+
+HISTORY_OPTIONS: Final = ("model", "task", "state", "since", "prompt", "limit")
+
+RUN_OPTIONS: Final = (
+    "model", "task", "steps", "seed", "guidance_scale", "negative_prompt", "num_images", "scheduler", "dtype", "device",
+)  # fmt: skip
+
+
+def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, as keyword arguments of `generate`.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the size is not `WIDTHxHEIGHT` or one number.
+    """
+    given = vars(arguments)
+    options = {name: given[name] for name in RUN_OPTIONS if given.get(name) is not None}
+    size = given.get("size")
+    if size is not None:
+        match = _SIZE.fullmatch(size.strip())
+        if match is None:
+            raise InvalidRequestError(f"size is {size!r}", hint="Write it in pixels, such as 64x64 or 512.")
+        options["width"] = int(match[1])
+        options["height"] = int(match[2] or match[1])
+    return options
+
+
+def read_line(parser: WordsParser, line: str) -> tuple[str, argparse.Namespace]:
+    """Split a magic's line into the prompt, exactly as typed, and the parsed options behind it.
+
+    The prompt ends where the first option begins. Quotes around the whole of it are taken off; all others are its own.
+
+    Raises
+    ------
+    InvalidRequestError
+        For options that do not parse.
+    """
+    first = _FIRST_OPTION.search(line)
+    prompt, rest = (line, "") if first is None else (line[: first.start()], line[first.start() :])
+    try:
+        words: Sequence[str] = shlex.split(rest)
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"the options {rest!r} cannot be read: {error}", hint="Close each quote that an option's value opens."
+        ) from error
+    return _unquoted(prompt.strip()), parser.parse_args(words)
+
+
+def _unquoted(text: str) -> str:
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in _QUOTES and text[0] not in text[1:-1]:
+        return text[1:-1]
+    return text

@@ -1,0 +1,62 @@
+"""What `%omnirt` does: a run, or one of its commands; each parses its own line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final
+
+from omnirt_lab.lab import api as lab
+from omnirt_lab.lab.words import WordsParser, add_history_options, add_run_options, options_of, read_line
+
+
+def run_parser() -> WordsParser:
+    """The options of a run, as `%omnirt --help` prints them."""
+    commands = "\n".join(f"  %omnirt {name:9} {command.__doc__}" for name, command in COMMANDS.items())
+    parser = WordsParser(
+        prog="%omnirt",
+        usage="%(prog)s PROMPT [options]",
+        description="Draw the prompt. As a cell magic, the cell is the prompt, exactly as written.",
+        epilog=f"commands:\n{commands}\n\nPut quotes around a prompt that begins with the name of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run_options(parser)
+    return parser
+
+
+def draw(line: str, cell: str | None) -> Any:
+    """Run the prompt and return its result."""
+    prompt, arguments = read_line(run_parser(), line)
+    if cell is not None:
+        prompt = cell.removesuffix("\n")
+    return lab.generate(prompt, **options_of(arguments))
+
+
+def history(line: str) -> Any:
+    """List the runs, newest first."""
+    parser = WordsParser(prog="%omnirt history")
+    add_history_options(parser)
+    return lab.history(**vars(parser.parse_args(line.split())))
+
+
+def models(_line: str) -> Any:
+    """List the models at hand."""
+    return lab.models()
+
+
+def report(line: str) -> Any:
+    """Show the report of a run; of the latest without an id."""
+    return lab.get_report(line.strip()) if line.strip() else lab.last_report()
+
+
+def debug(line: str) -> Any:
+    """Read a run's report as an expert would, and say what to try."""
+    print(report(line).debug())  # noqa: T201  # a magic's own output
+
+
+COMMANDS: Final[dict[str, Callable[[str], Any]]] = {
+    "history": history,
+    "models": models,
+    "report": report,
+    "debug": debug,
+}

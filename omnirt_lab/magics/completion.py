@@ -1,0 +1,27 @@
+"""Completion after `%omnirt`: commands first, then options, and the values of those that have a list."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from omnirt_lab.lab import api as lab
+from omnirt_lab.magics.commands import COMMANDS, run_parser
+
+
+class CompletionEvent(Protocol):
+    """What IPython's `complete_command` hook is given."""
+
+    line: str
+
+    symbol: str
+
+
+def complete(_shell: object, event: CompletionEvent) -> list[str]:
+    """The words that may stand where the cursor is."""
+    words = event.line.split()
+    before = words[-2] if event.symbol and len(words) > 1 else words[-1]
+    if before == "--model":
+        return [source.name for source in lab.models()]
+    if before.startswith("%") and not event.symbol.startswith("-"):
+        return list(COMMANDS)
+    return [option for action in run_parser()._actions for option in action.option_strings]  # noqa: SLF001  # argparse has no public list

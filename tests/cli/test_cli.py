@@ -1,0 +1,90 @@
+"""The `omnirt` command, as a person or a program calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from omnirt_lab.cli.main import main
+from omnirt_lab.lab.api import LAB
+
+PROMPT = "a red circle on a blue background"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_lab() -> object:
+    yield
+    LAB.close()
+
+
+def test_run_prints_the_report_and_saves_pictures_and_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["run", PROMPT, "--steps", "2", "--seed", "7", "--out", str(tmp_path / "out")])
+
+    said = capsys.readouterr().out
+    assert status == 0
+    assert PROMPT in said
+    assert "denoise" in said
+    assert Image.open(tmp_path / "out" / "picture-0.png").size == (64, 64)
+    assert Image.open(tmp_path / "out" / "report.png").width > 600
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["schema_version"] == "1.0.0"
+    assert report["request"]["config"]["seed"] == 7
+
+
+def test_run_as_json_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", PROMPT, "--steps", "2", "--json"]) == 0
+
+    result = json.loads(capsys.readouterr().out)
+    assert result["outputs"] == result["metadata"]["artifacts"]
+
+
+def test_history_models_and_debug_have_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", PROMPT, "--steps", "2"])
+    capsys.readouterr()
+
+    assert main(["history"]) == 0
+    assert PROMPT[:10] in capsys.readouterr().out
+    assert main(["history", "--json", "--since", "1h"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["prompt"] == PROMPT
+    assert main(["models"]) == 0
+    assert "tiny-shapes" in capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "tiny-shapes"
+    assert main(["debug"]) == 0
+    assert "denoise" in capsys.readouterr().out
+    assert main(["debug", row["run_id"][:8], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["run", PROMPT, "--steps", "0"], 2, "1 to 10,000"),
+        (["run", PROMPT, "--stesp", "2"], 2, "--steps"),
+        (["run"], 2, "prompt"),
+        (["dance"], 2, "dance"),
+        (["run", PROMPT, "--model", "nowhere"], 1, "nowhere"),
+        (["debug", "nosuchrun"], 1, "nosuchrun"),
+        (["debug"], 1, "history is empty"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_way_out(
+    words: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == status
+
+    error = capsys.readouterr().err
+    assert said in error
+    assert "hint:" in error
+
+
+def test_an_error_as_json_has_a_stable_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", PROMPT, "--steps", "0", "--json"]) == 2
+
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "invalid_request"

@@ -1,0 +1,147 @@
+"""`%omnirt` in a real IPython shell."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from IPython.core.error import UsageError
+from IPython.testing.globalipapp import start_ipython
+
+import omnirt_lab
+from omnirt_lab import GenerateResult, History, RunReport
+from omnirt_lab.engine import Engine
+
+Shell = "InteractiveShell"
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    """An IPython shell with the extension loaded, and a fresh lab behind it."""
+    from omnirt_lab.lab.api import LAB
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # IPython's own testing shell leaves its history file open
+        ip = start_ipython()
+    ip.run_line_magic("load_ext", "omnirt_lab")
+    yield ip
+    LAB.close()
+
+
+def test_a_line_becomes_a_picture_with_its_report(shell: Shell) -> None:
+    result = shell.run_line_magic("omnirt", "a red circle on a blue background --steps 2 --seed 7 --size 64x32")
+
+    assert isinstance(result, GenerateResult)
+    assert result.images[0].size == (64, 32)
+    request = result.report.request
+    assert request.inputs.prompt == "a red circle on a blue background"
+    assert (request.config.steps, request.config.seed) == (2, 7)
+
+
+def test_all_options_reach_the_request(shell: Shell) -> None:
+    result = shell.run_line_magic(
+        "omnirt",
+        "a moon --steps 2 --guidance 2.5 --negative 'a star, a ring' --num-images 2 --scheduler euler --seed 3",
+    )
+
+    request = result.report.request
+    assert request.inputs.negative_prompt == "a star, a ring"
+    assert (request.config.guidance_scale, request.config.num_images, request.config.scheduler) == (2.5, 2, "euler")
+    assert len(result.images) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt"),
+    [
+        ("a sign that says \"hi\" and 'ho' --steps 1", "a sign that says \"hi\" and 'ho'"),
+        ('"history of a circle" --steps 1', "history of a circle"),
+        ("{x} $HOME %time !ls <b>🎨</b> it's --steps 1", "{x} $HOME %time !ls <b>🎨</b> it's"),
+        ("a well-known circle - red --steps 1", "a well-known circle - red"),
+    ],
+)
+def test_the_prompt_is_taken_exactly(shell: Shell, line: str, prompt: str) -> None:
+    shell.user_ns["x"] = "expanded"
+
+    result = shell.run_line_magic("omnirt", line)
+
+    assert result.report.request.inputs.prompt == prompt
+
+
+def test_a_cell_is_the_prompt_with_its_newlines(shell: Shell) -> None:
+    result = shell.run_cell_magic("omnirt", "--steps 1", "a red circle\n  on --blue 'paper'\n")
+
+    assert result.report.request.inputs.prompt == "a red circle\n  on --blue 'paper'"
+
+
+def test_history_report_and_models_come_as_objects(shell: Shell) -> None:
+    result = shell.run_line_magic("omnirt", "a red circle --steps 1")
+
+    history = shell.run_line_magic("omnirt", "history --since 1h --prompt CIRCLE")
+    report = shell.run_line_magic("omnirt", f"report {result.report.run_id[:8]}")
+
+    assert isinstance(history, History)
+    assert [row.run_id for row in history] == [result.report.run_id]
+    assert isinstance(report, RunReport)
+    assert report == result.report
+    assert shell.run_line_magic("omnirt", "report") == report
+    assert "tiny-shapes" in repr(shell.run_line_magic("omnirt", "models"))
+
+
+def test_debug_reads_the_latest_report(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_line_magic("omnirt", "a red circle --steps 2")
+
+    shell.run_line_magic("omnirt", "debug")
+
+    said = capsys.readouterr().out
+    assert "denoise" in said
+    assert said.lower().index("timing") < said.lower().index("memory") < said.lower().index("cache")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a circle --stesp 3", "--steps"),
+        ("a circle --steps", "--steps"),
+        ("a circle --steps many", "many"),
+        ("a circle --size big", "big"),
+        ("a circle --negative 'open", "quot"),
+        ("a circle --steps 3 and more", "prompt first"),
+        ("--steps 3", "prompt"),
+        ("a circle --steps 0", "1 to 10,000"),
+        ("a circle --model nowhere", "nowhere"),
+        ("report nosuchrun", "nosuchrun"),
+        ("history --since yesterdayish", "yesterdayish"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_the_way_out(shell: Shell, line: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        shell.run_line_magic("omnirt", line)
+
+
+def test_help_lists_options_and_commands(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_line_magic("omnirt", "--help")
+
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("--steps", "--negative", "%omnirt history", "%omnirt debug"))
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("%omnirt ", "history"), ("%omnirt a circle --st", "--steps"), ("%omnirt a circle --model ", "tiny-shapes")],
+)
+def test_completion_offers_what_may_stand_there(shell: Shell, line: str, offered: str) -> None:
+    _, found = shell.complete(line.split(" ")[-1], line)
+
+    assert offered in found
+
+
+def test_keyword_completion_and_help_name_every_option() -> None:
+    import inspect
+
+    names = inspect.signature(omnirt_lab.generate).parameters
+
+    assert {"prompt", "steps", "seed", "guidance_scale", "negative_prompt", "width"} <= set(names)
+    assert "2^63" in (omnirt_lab.generate.__doc__ or "")
+    assert "generate" in dir(omnirt_lab)
+    assert Engine.run.__doc__

@@ -1,0 +1,55 @@
+"""A notebook that nbclient executes in a real kernel, and what it holds afterwards without one."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from PIL import Image
+
+PROMPT = "a red circle on a <blue> background"
+BUNDLE = {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
+
+
+@pytest.fixture
+def executed(state_dir: object) -> nbformat.NotebookNode:
+    """The notebook after a run in a kernel of its own."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("%load_ext omnirt_lab"),
+            nbformat.v4.new_code_cell(f"%omnirt {PROMPT} --steps 4 --seed 7"),
+            nbformat.v4.new_code_cell("%omnirt history"),
+        ]
+    )
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    nbformat.validate(notebook)
+    return notebook
+
+
+def test_a_saved_notebook_shows_its_report_without_a_kernel(executed: nbformat.NotebookNode) -> None:
+    (result,) = [output for output in executed.cells[1].outputs if output.output_type == "execute_result"]
+
+    assert set(result.data) == BUNDLE
+    picture = Image.open(io.BytesIO(base64.b64decode(result.data["image/png"])))
+    assert picture.width > 600
+    assert PROMPT in result.data["text/plain"]
+    assert "denoise" in result.data["text/plain"]
+
+
+def test_it_holds_no_widget_and_no_html(executed: nbformat.NotebookNode) -> None:
+    mime_types = {kind for output in executed.cells[1].outputs for kind in output.get("data", {})}
+
+    assert mime_types == BUNDLE
+    assert "widgets" not in executed.metadata
+    assert all(output.output_type != "stream" for output in executed.cells[1].outputs)
+
+
+def test_it_becomes_a_page_that_shows_the_report_and_no_markup_of_the_prompt(executed: nbformat.NotebookNode) -> None:
+    page, _ = HTMLExporter().from_notebook_node(executed)
+
+    assert "denoise" in page
+    assert "<blue>" not in page
