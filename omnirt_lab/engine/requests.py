@@ -37,9 +37,11 @@ def build_request(prompt: str, options: Mapping[str, Any]) -> GenerateRequest:
         For a value of the wrong type or out of range, an empty prompt, or two names for one option.
     """
     inputs: dict[str, Any] = {"prompt": prompt}
-    config: dict[str, Any] = {"options": {}}
+    config: dict[str, Any] = {"options": _own_options(options)}
     request: dict[str, Any] = {"inputs": inputs, "config": config}
     for given, value in options.items():
+        if given == "options":
+            continue
         name = _OTHER_NAMES.get(given, given)
         home = _home_of(name, inputs=inputs, config=config, request=request)
         if name in home:
@@ -48,6 +50,15 @@ def build_request(prompt: str, options: Mapping[str, Any]) -> GenerateRequest:
     built = _convert(request)
     _require_prompt(built)
     return built
+
+
+def _own_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    own = options.get("options", {})
+    if not isinstance(own, Mapping):
+        raise InvalidRequestError(
+            f"options is a {type(own).__name__}", hint="Pass the pipeline's own arguments as a dictionary, by name."
+        )
+    return dict(own)
 
 
 def _home_of(name: str, *, inputs: dict[str, Any], config: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:

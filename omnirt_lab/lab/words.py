@@ -19,6 +19,13 @@ _QUOTES: Final = "\"'"
 class WordsParser(argparse.ArgumentParser):
     """An argparse parser whose errors are the lab's own, with the nearest valid option; it never exits by itself."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and take no unknown words: so it is the subcommand, which knows its options, that refuses them."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong.
 

@@ -167,7 +167,7 @@ def _check_option(pipeline_class: type[DiffusionPipeline], name: str) -> None:
             f"option {name!r} is set by the lab", hint="Call the pipeline yourself through lab.observe(pipe)."
         )
     if name not in accepted:
-        known = sorted({*accepted, *_OWN_WORDS.values()} - {*_OWN_WORDS, *_LAB_DECIDES} | {"prompt"})
+        known = sorted({*accepted} - {*_OWN_WORDS, *_LAB_DECIDES} | {*_OWN_WORDS.values()})
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise UnknownOptionError(
             f"{pipeline_class.__name__} has no option {name!r}", hint=f"The nearest is {nearest!r}."

@@ -131,7 +131,8 @@ def get_pipeline_class(source: ModelSource, task: Task) -> type[DiffusionPipelin
             f"{source.name} is a {source.pipeline_class} and cannot do {task}",
             hint=f"It can do: {', '.join(source.tasks)}.",
         )
-    found = getattr(diffusers, name, None)
+    with quiet_libraries():  # importing it makes transformers say what else could be installed
+        found = getattr(diffusers, name, None)
     if not (inspect.isclass(found) and issubclass(found, DiffusionPipeline)):
         raise ModelLoadError(
             f"{source.name} needs the pipeline class {name}, which diffusers {diffusers.__version__} does not have",

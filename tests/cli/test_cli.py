@@ -29,8 +29,9 @@ def test_run_prints_the_report_and_saves_pictures_and_report(
     assert status == 0
     assert PROMPT in said
     assert "denoise" in said
-    assert Image.open(tmp_path / "out" / "picture-0.png").size == (64, 64)
-    assert Image.open(tmp_path / "out" / "report.png").width > 600
+    with Image.open(tmp_path / "out" / "picture-0.png") as picture, Image.open(tmp_path / "out" / "report.png") as card:
+        assert picture.size == (64, 64)
+        assert card.width > 600
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["schema_version"] == "1.0.0"
     assert report["request"]["config"]["seed"] == 7

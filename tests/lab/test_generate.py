@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import io
 import json
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def test_ctrl_c_ends_the_run_as_cancelled_and_leaves_everything_usable(lab: Lab)
 
 def test_a_pipeline_that_raises_keeps_the_partial_report(lab: Lab) -> None:
     with pytest.raises(PipelineError) as caught:
-        lab.generate(PROMPT, **QUICK, options={"eta": "not a number"}, scheduler="ddim")
+        lab.generate(PROMPT, **QUICK, options={"guidance_rescale": "not a number"})
 
     report = lab.last_report()
     assert report.state == "failed"
@@ -215,10 +216,12 @@ def test_a_dictionary_that_is_no_report_is_refused(lab: Lab) -> None:
 def test_a_result_shows_itself_as_one_plain_bundle(lab: Lab, tmp_path: Path) -> None:
     result = lab.generate(PROMPT, **QUICK)
 
-    bundle = result._repr_mimebundle_()
+    bundle, shown_as = result._repr_mimebundle_()
 
+    assert shown_as["image/png"]["width"] > 600
     assert set(bundle) == {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
     assert PROMPT in str(bundle["text/plain"])
-    result.report.to_png(tmp_path / "report.png")
-    assert Image.open(tmp_path / "report.png").width > 600
+    content = result.report.to_png(tmp_path / "report.png")
+    assert (tmp_path / "report.png").read_bytes() == content
+    assert Image.open(io.BytesIO(content)).width > 600
     assert result.report.figure().data

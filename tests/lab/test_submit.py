@@ -73,7 +73,7 @@ def test_a_running_job_stops_at_the_next_step(lab: Lab) -> None:
 
 
 def test_a_failed_job_raises_for_whoever_waits_and_the_next_one_runs(lab: Lab) -> None:
-    job = lab.submit(PROMPT, steps=2, options={"eta": "not a number"})
+    job = lab.submit(PROMPT, steps=2, options={"guidance_rescale": "not a number"})
 
     with pytest.raises(PipelineError, match=job.run_id):
         job.result(timeout=DEADLINE_S)

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
+import inspect
 from collections.abc import Iterator
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
-from IPython.testing.globalipapp import start_ipython
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 import omnirt_lab
 from omnirt_lab import GenerateResult, History, RunReport
-from omnirt_lab.engine import Engine
-
-Shell = "InteractiveShell"
+from omnirt_lab.lab.api import LAB
 
 
 @pytest.fixture
-def shell() -> Iterator[Shell]:
+def shell() -> Iterator[InteractiveShell]:
     """An IPython shell with the extension loaded, and a fresh lab behind it."""
-    from omnirt_lab.lab.api import LAB
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # IPython's own testing shell leaves its history file open
-        ip = start_ipython()
-    ip.run_line_magic("load_ext", "omnirt_lab")
-    yield ip
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    shell.run_line_magic("load_ext", "omnirt_lab")
+    yield shell
+    InteractiveShell.clear_instance()
     LAB.close()
 
 
-def test_a_line_becomes_a_picture_with_its_report(shell: Shell) -> None:
+def test_a_line_becomes_a_picture_with_its_report(shell: InteractiveShell) -> None:
     result = shell.run_line_magic("omnirt", "a red circle on a blue background --steps 2 --seed 7 --size 64x32")
 
     assert isinstance(result, GenerateResult)
@@ -39,7 +38,7 @@ def test_a_line_becomes_a_picture_with_its_report(shell: Shell) -> None:
     assert (request.config.steps, request.config.seed) == (2, 7)
 
 
-def test_all_options_reach_the_request(shell: Shell) -> None:
+def test_all_options_reach_the_request(shell: InteractiveShell) -> None:
     result = shell.run_line_magic(
         "omnirt",
         "a moon --steps 2 --guidance 2.5 --negative 'a star, a ring' --num-images 2 --scheduler euler --seed 3",
@@ -60,7 +59,7 @@ def test_all_options_reach_the_request(shell: Shell) -> None:
         ("a well-known circle - red --steps 1", "a well-known circle - red"),
     ],
 )
-def test_the_prompt_is_taken_exactly(shell: Shell, line: str, prompt: str) -> None:
+def test_the_prompt_is_taken_exactly(shell: InteractiveShell, line: str, prompt: str) -> None:
     shell.user_ns["x"] = "expanded"
 
     result = shell.run_line_magic("omnirt", line)
@@ -68,13 +67,13 @@ def test_the_prompt_is_taken_exactly(shell: Shell, line: str, prompt: str) -> No
     assert result.report.request.inputs.prompt == prompt
 
 
-def test_a_cell_is_the_prompt_with_its_newlines(shell: Shell) -> None:
+def test_a_cell_is_the_prompt_with_its_newlines(shell: InteractiveShell) -> None:
     result = shell.run_cell_magic("omnirt", "--steps 1", "a red circle\n  on --blue 'paper'\n")
 
     assert result.report.request.inputs.prompt == "a red circle\n  on --blue 'paper'"
 
 
-def test_history_report_and_models_come_as_objects(shell: Shell) -> None:
+def test_history_report_and_models_come_as_objects(shell: InteractiveShell) -> None:
     result = shell.run_line_magic("omnirt", "a red circle --steps 1")
 
     history = shell.run_line_magic("omnirt", "history --since 1h --prompt CIRCLE")
@@ -88,7 +87,7 @@ def test_history_report_and_models_come_as_objects(shell: Shell) -> None:
     assert "tiny-shapes" in repr(shell.run_line_magic("omnirt", "models"))
 
 
-def test_debug_reads_the_latest_report(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_reads_the_latest_report(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("omnirt", "a red circle --steps 2")
 
     shell.run_line_magic("omnirt", "debug")
@@ -114,12 +113,12 @@ def test_debug_reads_the_latest_report(shell: Shell, capsys: pytest.CaptureFixtu
         ("history --since yesterdayish", "yesterdayish"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_with_the_way_out(shell: Shell, line: str, said: str) -> None:
+def test_what_is_wrong_is_said_in_one_line_with_the_way_out(shell: InteractiveShell, line: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         shell.run_line_magic("omnirt", line)
 
 
-def test_help_lists_options_and_commands(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_options_and_commands(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("omnirt", "--help")
 
     said = capsys.readouterr().out
@@ -130,18 +129,16 @@ def test_help_lists_options_and_commands(shell: Shell, capsys: pytest.CaptureFix
     ("line", "offered"),
     [("%omnirt ", "history"), ("%omnirt a circle --st", "--steps"), ("%omnirt a circle --model ", "tiny-shapes")],
 )
-def test_completion_offers_what_may_stand_there(shell: Shell, line: str, offered: str) -> None:
-    _, found = shell.complete(line.split(" ")[-1], line)
+def test_completion_offers_what_may_stand_there(shell: InteractiveShell, line: str, offered: str) -> None:
+    with provisionalcompleter():
+        found = [completion.text for completion in shell.Completer.completions(line, len(line))]
 
     assert offered in found
 
 
 def test_keyword_completion_and_help_name_every_option() -> None:
-    import inspect
-
     names = inspect.signature(omnirt_lab.generate).parameters
 
     assert {"prompt", "steps", "seed", "guidance_scale", "negative_prompt", "width"} <= set(names)
     assert "2^63" in (omnirt_lab.generate.__doc__ or "")
     assert "generate" in dir(omnirt_lab)
-    assert Engine.run.__doc__
