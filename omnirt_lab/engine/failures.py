@@ -23,7 +23,7 @@ def error_info(error: BaseException, *, stage: str | None) -> ErrorInfo:
 
 
 def hint_for(error: BaseException) -> str | None:
-    """Say what to try after an exception that is not the lab's own; None where nothing better than its message is known."""
+    """What to try after an exception that is not the lab's own; None where its message says all that is known."""
     text = f"{type(error).__name__}: {error}".lower()
     if "out of memory" in text or isinstance(error, MemoryError):
         return "Make the picture smaller, ask for fewer at a time, or load the model with dtype='float16' on a GPU."
