@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from omnirt_lab.engine.engine import Engine
-from omnirt_lab.errors import JournalError, StateDirError
+from omnirt_lab.errors import LabError
 from omnirt_lab.records import MAX_PROMPT_CHARS, Config, GenerateRequest, Inputs
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from omnirt_lab.executors.observed import OwnCall
-    from omnirt_lab.pipelines.probe import Probe
+    from omnirt_lab.journal import JobWriter
 
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
 
@@ -25,18 +25,24 @@ _log: Final = logging.getLogger(__name__)
 
 
 def observe(
-    engine: Engine, pipeline: PipelineT, *, name: str | None, keep_pictures: bool, cache_text_embeddings: bool
+    get_engine: Callable[[], Engine],
+    pipeline: PipelineT,
+    *,
+    name: str | None,
+    keep_pictures: bool,
+    cache_text_embeddings: bool,
 ) -> PipelineT:
-    """Make every later call of `pipeline` a job of `engine`; see `Lab.observe`."""
+    """Make every later call of `pipeline` a job of the engine that there is then; see `Lab.observe`."""
     from omnirt_lab.executors import observed  # loads torch
 
     observed.require_pipeline(pipeline)
+    get_engine()  # a history that cannot be kept is said now, not by each call
     watch = functools.partial(
         _watch,
-        engine=engine,
-        name=name or observed.own_class(pipeline).__name__,
-        probe=observed.probe_for(pipeline, cache_text_embeddings=cache_text_embeddings),
+        get_engine=get_engine,
+        name=name or type(pipeline).__name__,
         keep_pictures=keep_pictures,
+        cache_text_embeddings=cache_text_embeddings,
     )
     observed.attach(pipeline, watch)
     return pipeline
@@ -50,18 +56,30 @@ def unobserve(pipeline: PipelineT) -> PipelineT:
     return pipeline
 
 
-def _watch(call: OwnCall, *, engine: Engine, name: str, probe: Probe, keep_pictures: bool) -> Any:
-    from omnirt_lab.executors.observed import ObservedCall  # loads torch
+def _watch(
+    call: OwnCall, *, get_engine: Callable[[], Engine], name: str, keep_pictures: bool, cache_text_embeddings: bool
+) -> Any:
+    from omnirt_lab.executors.observed import ObservedCall, probe_for  # loads torch
 
-    try:
-        request = request_of(call.arguments(), model=name)
-        writer = engine.start(request)
-    except (TypeError, JournalError, StateDirError) as error:
-        _log.warning("a call of %s runs unobserved: %s", name, error)
+    begun = _begin(call, get_engine, name)
+    if begun is None:
         return call()
+    engine, writer = begun
+    probe = probe_for(call.pipeline, cache_text_embeddings=cache_text_embeddings)
     execution = ObservedCall(call, writer, probe, keep_pictures=keep_pictures)
     engine.watch(writer, execution)
     return execution.output
+
+
+def _begin(call: OwnCall, get_engine: Callable[[], Engine], name: str) -> tuple[Engine, JobWriter] | None:
+    """Make the call a job; None where it cannot be one: wrong arguments, or a journal that takes none."""
+    try:
+        request = request_of(call.arguments(), model=name)
+        engine = get_engine()
+        return engine, engine.start(request)
+    except (TypeError, LabError) as error:
+        _log.warning("a call of %s runs unobserved: %s", name, error)
+        return None
 
 
 def request_of(arguments: Mapping[str, Any], *, model: str) -> GenerateRequest:

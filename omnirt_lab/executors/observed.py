@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 from diffusers import DiffusionPipeline
 
-from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.errors import InvalidRequestError, PipelineBusyError
 from omnirt_lab.executors.export import store_pictures
 from omnirt_lab.executors.resources import RESOURCES
 from omnirt_lab.executors.timed_stage import timed_stage
 from omnirt_lab.pipelines.environment import environment
 from omnirt_lab.pipelines.outputs import find_images
-from omnirt_lab.pipelines.probe import Probe
+from omnirt_lab.pipelines.probe import Probe, Reading
 from omnirt_lab.pipelines.resolution import resolve
 from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
-from omnirt_lab.records import Artifact, JobFinishedData, JobStartedData, ProbeCost, WarningData
+from omnirt_lab.records import Artifact, JobFinishedData, JobStartedData, ProbeCost, Resolved, WarningData
 
 if TYPE_CHECKING:
     from omnirt_lab.journal import JobWriter
-    from omnirt_lab.pipelines.probe import Reading
 
-Call: TypeAlias = Callable[[Mapping[str, Any]], Any]
 OnCall: TypeAlias = Callable[["OwnCall"], Any]
 
-_OWN_CLASSES: WeakKeyDictionary[DiffusionPipeline, type[DiffusionPipeline]] = WeakKeyDictionary()
+_OWN_CLASSES: weakref.WeakKeyDictionary[DiffusionPipeline, type[DiffusionPipeline]] = weakref.WeakKeyDictionary()
 """Observed pipeline → the class that it had before."""
 
 
@@ -86,10 +85,12 @@ def attach(pipeline: DiffusionPipeline, on_call: OnCall) -> None:
     A call is looked up on the class, so the object gets a subclass of its own that looks like the original.
     """
     detach(pipeline)
-    original = type(pipeline)
+    original, observed = type(pipeline), weakref.ref(pipeline)
 
     @functools.wraps(original.__call__)
     def watched(self: DiffusionPipeline, *args: Any, **kwargs: Any) -> Any:
+        if self is not observed():  # a copy, or made by the class's from_pipe: nobody asked to watch it
+            return original.__call__(self, *args, **kwargs)
         return on_call(OwnCall(self, args, kwargs))
 
     names = {"__call__": watched, "__module__": original.__module__, "__qualname__": original.__qualname__}
@@ -117,27 +118,25 @@ class ObservedCall:
         self._writer = writer
         self._probe = probe
         self._keep_pictures = keep_pictures
-        self._reading: Reading | None = None
+        self._reading = Reading()
         self.output: Any = None
 
     @property
     def cost(self) -> ProbeCost:
         """What the probe cost; its defaults if the job ended before the call."""
-        return ProbeCost() if self._reading is None else self._reading.cost
+        return self._reading.cost
 
     def run(self) -> JobFinishedData:
-        """Call, then store the pictures that came out."""
+        """Describe the call, make it, then store the pictures that came out."""
         pipeline, writer = self._call.pipeline, self._writer
-        with scheduler_lock(pipeline.scheduler):
+        with scheduler_lock(getattr(pipeline, "scheduler", pipeline)):
             writer.emit(
-                JobStartedData(
-                    worker_id=writer.worker_id,
-                    execution_mode="legacy_call",
-                    environment=environment(),
-                    resolved=resolve(pipeline, self._call.arguments()),
-                )
+                JobStartedData(worker_id=writer.worker_id, execution_mode="legacy_call", environment=environment())
             )
-            with self._probe.watch(writer, should_stop=writer.is_cancel_requested) as self._reading:
+            with timed_stage(writer, "describe") as end:
+                end.resolved = self._resolved()
+            with ExitStack() as stack:
+                self._begin_watching(stack)
                 self.output = self._call()
         return JobFinishedData(
             artifacts=self._kept_pictures(),
@@ -146,13 +145,31 @@ class ObservedCall:
             probe=self._reading.cost,
         )
 
+    def _resolved(self) -> Resolved | None:
+        try:
+            return resolve(self._call.pipeline, self._call.arguments())
+        except Exception as error:  # noqa: BLE001  # watching a call must never break it
+            self._warn("call_not_described", error)
+            return None
+
+    def _begin_watching(self, stack: ExitStack) -> None:
+        """Have the probe watch the call, unless it watches an outer one on the same parts already."""
+        try:
+            watching = self._probe.watch(self._writer, should_stop=self._writer.is_cancel_requested)
+            self._reading = stack.enter_context(watching)
+        except PipelineBusyError as error:
+            self._warn("call_not_measured", error)
+
+    def _warn(self, code: str, error: Exception) -> None:
+        self._writer.emit(WarningData(code=code, message=f"{type(error).__name__}: {error}"))
+
     def _kept_pictures(self) -> tuple[Artifact, ...]:
-        images = find_images(self.output) if self._keep_pictures else []
-        if not images:
+        if not self._keep_pictures:
             return ()
         try:
             with timed_stage(self._writer, "export"):
+                images = find_images(self.output)
                 return store_pictures(images, self._writer, seeds=[None] * len(images))
-        except OSError as error:  # the caller still gets the output
-            self._writer.emit(WarningData(code="pictures_not_kept", message=str(error), hint="Free some disk space."))
+        except Exception as error:  # noqa: BLE001  # the caller still gets the output
+            self._warn("pictures_not_kept", error)
             return ()

@@ -1,9 +1,8 @@
-"""What executors of this process share between jobs: resident pipelines, cached embeddings, built probes."""
+"""What executors of this process share between jobs: resident pipelines and cached embeddings."""
 
 from __future__ import annotations
 
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from diffusers import DiffusionPipeline
 
@@ -18,14 +17,10 @@ class Resources:
     def __init__(self) -> None:
         self.residency = ResidencyCache()
         self.text_embeddings = TextEmbeddingCache()
-        self._probes: WeakKeyDictionary[DiffusionPipeline, Probe] = WeakKeyDictionary()
 
     def probe(self, pipeline: DiffusionPipeline) -> Probe:
-        """The probe of a pipeline that the lab loaded, built when it is first asked for."""
-        probe = self._probes.get(pipeline)
-        if probe is None:
-            probe = self._probes[pipeline] = Probe(pipeline, interceptors=[self.text_embeddings])
-        return probe
+        """A probe that answers text encoders from the cache; kept by nobody, as it keeps the pipeline."""
+        return Probe(pipeline, interceptors=[self.text_embeddings])
 
 
 RESOURCES: Final = Resources()

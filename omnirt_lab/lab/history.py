@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.views import tables
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ class History:
 
     def rows(self) -> list[RunRow]:
         """The matching runs with what is filtered and plotted; `omnirt_lab.get_report` has the rest."""
-        return self._journal.query_runs(self.query)
+        return with_lost_ended(self._journal).query_runs(self.query)
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a run; the columns and their units are those of `Journal.runs_frame`."""
-        return self._journal.runs_frame(self.query)
+        return with_lost_ended(self._journal).runs_frame(self.query)
 
     def __iter__(self) -> Iterator[RunRow]:
         return iter(self.rows())
@@ -43,6 +44,9 @@ class History:
 
     def __repr__(self) -> str:
         return tables.history_text(self.rows())
+
+    def _repr_html_(self) -> str:
+        return tables.history_html(self.rows())
 
 
 def since_ms(since: str | datetime | None) -> int | None:
@@ -70,8 +74,3 @@ def since_ms(since: str | datetime | None) -> int | None:
             hint="Pass an age such as '30m', '12h' or '7d', or a date such as '2026-01-31'.",
         ) from error
     return int(moment.timestamp() * 1000)
-
-
-def utc_text(timestamp_ms: int) -> str:
-    """The moment as ISO text in UTC, to the second."""
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="seconds")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from omnirt_lab.engine.failures import raise_for
+from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.records import TERMINAL_EVENTS, AnyEvent, JobState
 
@@ -28,7 +29,7 @@ class Job:
     @property
     def state(self) -> JobState:
         """`queued`, `running`, `succeeded`, `failed`, `cancelled` or `lost`."""
-        return self._journal.get_job(self.id).state
+        return with_lost_ended(self._journal).get_job(self.id).state
 
     def cancel(self) -> None:
         """Ask it to stop: at once while it is queued, at the next step while it runs; no effect once it ended."""
@@ -61,7 +62,7 @@ class Job:
         if left_s <= 0:
             raise TimeoutError(f"job {self.id} is still {self.state}; it goes on: ask again, or cancel() it")
         if not cursor.wait(left_s):
-            self._journal.reap_lost()
+            with_lost_ended(self._journal)
 
     def result(self, timeout: float | None = None) -> GenerateResult:
         """Wait for the end and return what the job made.
@@ -87,7 +88,7 @@ class Job:
     @property
     def report(self) -> RunReport:
         """The report as far as the job has come."""
-        return RunReport.of(self._journal.get_report(self.run_id))
+        return RunReport.of(with_lost_ended(self._journal).get_report(self.run_id))
 
     def __repr__(self) -> str:
         return f"<Job {self.id}: {self.state}>"

@@ -16,6 +16,7 @@ from omnirt_lab.journal import Journal, RunQuery
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.history import History, since_ms
 from omnirt_lab.lab.jobs import Job
+from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
 from omnirt_lab.lab.options import RequestOptions, with_request_options
 from omnirt_lab.lab.progress import progress_listener
@@ -126,13 +127,13 @@ class Lab:
 
         Raises
         ------
-        TypeError
+        InvalidRequestError
             If it is no diffusers pipeline.
         StateDirError, JournalError
             If the history cannot be kept.
         """
         return observe(
-            self.engine,
+            lambda: self.engine,
             pipeline,
             name=name,
             keep_pictures=keep_pictures,
@@ -181,7 +182,7 @@ class Lab:
         RunNotFoundError
             If there is none, or several.
         """
-        return RunReport.of(self.journal.get_report(run_id))
+        return RunReport.of(with_lost_ended(self.journal).get_report(run_id))
 
     def last_report(self) -> RunReport:
         """The report of the newest run: of this process if it made one, else of the history.
@@ -193,7 +194,7 @@ class Lab:
         """
         run_id = self._engine.last_run_id if self._engine is not None else None
         if run_id is None:
-            newest = self.journal.query_runs(RunQuery(limit=1))
+            newest = with_lost_ended(self.journal).query_runs(RunQuery(limit=1))
             if not newest:
                 raise RunNotFoundError("the history is empty", hint="Make a run: omnirt_lab.generate('a red circle').")
             run_id = newest[0].run_id

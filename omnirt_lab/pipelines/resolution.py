@@ -34,10 +34,14 @@ def resolve(pipeline: AnyPipeline, arguments: Mapping[str, Any]) -> Resolved:
 def to_json(value: Any) -> Json:
     """The value as JSON has it; what JSON cannot hold as the name of its type, numbers that are not finite as text."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool():
             return value
+        case int():  # here and below also a subclass, which JSON does not hold as it is: numpy's float64, an enum
+            return int(value)
+        case str():
+            return str(value)
         case float():
-            return value if math.isfinite(value) else str(value)
+            return float(value) if math.isfinite(value) else str(value)
         case list() | tuple():
             return [to_json(item) for item in value]
         case dict():
