@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -19,10 +19,6 @@ from omnirt_lab.views import diagnosis as diagnosis_view
 if TYPE_CHECKING:
     from PIL.Image import Image
     from plotly.graph_objects import Figure
-
-
-Bundle: TypeAlias = tuple[dict[str, object], dict[str, object]]
-"""Mime type → content, and mime type → how to show it."""
 
 
 class RunReport(records.RunReport, frozen=True, kw_only=True):
@@ -96,9 +92,8 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
                 continue
         return found
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:  # noqa: ARG002  # IPython's
-        data = bundle.mimebundle(self, self.pictures())
-        return data, bundle.display_metadata(data)
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002  # IPython's
+        return bundle.mimebundle(self, self.pictures())
 
     def __repr__(self) -> str:
         took = "unfinished" if self.duration_ms is None else f"{self.duration_ms:.0f} ms"
@@ -138,7 +133,7 @@ class GenerateResult(records.GenerateResult, frozen=True, kw_only=True):
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return fields
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:  # noqa: ARG002  # IPython's
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002  # IPython's
         return self.metadata._repr_mimebundle_()
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from html import escape
 from typing import TYPE_CHECKING, Final
 
 from omnirt_lab.views import numbers
@@ -42,6 +43,21 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: I
 def history_text(rows: Iterable[RunRow]) -> str:
     """Runs of the history, one a line; `when` is in local time, `saved` what caches saved."""
     return table_text(_HISTORY, map(_history_cells, rows), right=_HISTORY_RIGHT)
+
+
+def history_html(rows: Iterable[RunRow]) -> str:
+    """The same table for a notebook, in the notebook's own style; every cell is escaped."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in _HISTORY)
+    body = "".join(f"<tr>{_html_cells(_history_cells(row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _html_cells(cells: Iterable[str]) -> str:
+    sides = ["right" if index in _HISTORY_RIGHT else "left" for index in range(len(_HISTORY))]
+    return "".join(
+        f'<td style="white-space:nowrap;text-align:{side}">{escape(cell)}</td>'
+        for side, cell in zip(sides, cells, strict=True)
+    )
 
 
 def _history_cells(row: RunRow) -> tuple[str, ...]:

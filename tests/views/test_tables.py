@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from omnirt_lab.journal.runs import row_of
-from omnirt_lab.views.tables import columns_of, history_text, table_text
+from omnirt_lab.views.tables import columns_of, history_html, history_text, table_text
 from tests import sample_events
 from tests.sample_events import report_of
 
@@ -54,3 +54,13 @@ def test_a_run_that_never_began_and_a_prompt_of_many_lines_stay_in_their_line():
 
     assert len(text.splitlines()) == 3
     assert "—" in text
+
+
+def test_the_html_of_the_history_shows_a_prompt_as_text():
+    row = row_of(report_of(sample_events.normal()), "job-1")
+
+    html = history_html([replace(row, prompt="<img src=x onerror=alert(1)>")])
+
+    assert "<img" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
+    assert html.count("<tr>") == 2
