@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from omnirt_lab.errors import InvalidRequestError, JournalCorruptError, RunNotFo
 from omnirt_lab.journal.clock import wall_ms
 from omnirt_lab.journal.events import to_json
 from omnirt_lab.journal.sparse import sparse
-from omnirt_lab.records import ExecutionMode, JobState, MemoryKind, Record, RunReport
+from omnirt_lab.records import ExecutionMode, JobState, MemoryKind, Record, RunReport, Task
 
 MIN_PREFIX_CHARS: Final = 6
 
@@ -25,7 +25,7 @@ class RunQuery(Record, frozen=True, kw_only=True):
 
     model: str | None = None
 
-    task: str | None = None
+    task: Task | None = None
 
     state: JobState | None = None
 
@@ -39,7 +39,7 @@ class RunQuery(Record, frozen=True, kw_only=True):
 
     include_trashed: bool = False
 
-    limit: int | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     offset: int = 0
 

@@ -6,19 +6,28 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
+
+import msgspec
 
 from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.journal import RunQuery
 from omnirt_lab.lab.liveness import with_lost_ended
+from omnirt_lab.records import JobState, Task
 from omnirt_lab.views import tables
 
 if TYPE_CHECKING:
     import pandas
 
-    from omnirt_lab.journal import Journal, RunQuery, RunRow
+    from omnirt_lab.journal import Journal, RunRow
 
 _SECONDS_OF: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_FILTER_HINTS: Final = {
+    "state": f"Use one of: {', '.join(get_args(JobState))}.",
+    "task": f"Use one of: {', '.join(get_args(Task))}.",
+    "limit": "Pass how many runs you want at most: 0 or more.",
+}
+_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 
 class History:
@@ -49,6 +58,25 @@ class History:
         return tables.history_html(self.rows())
 
 
+def query_of(*, since: str | datetime | None, **filters: object) -> RunQuery:
+    """Check the filters and make them one query.
+
+    Raises
+    ------
+    InvalidRequestError
+        For a value that no run can have.
+    """
+    given = {name: value for name, value in filters.items() if value is not None}
+    try:
+        return msgspec.convert({**given, "since_ms": since_ms(since)}, RunQuery)
+    except msgspec.ValidationError as error:
+        fact, _, name = str(error).rstrip("`").partition(" - at `$.")
+        value = str(given.get(name))[:80]
+        raise InvalidRequestError(
+            f"{name} is {value!r}, which no run can have: {fact}", hint=_FILTER_HINTS.get(name, "Pass a text.")
+        ) from error
+
+
 def since_ms(since: str | datetime | None) -> int | None:
     """Read an age (`30m`, `12h`, `7d`, `2w`), an ISO date or a datetime, as wall-clock milliseconds.
 
@@ -61,16 +89,20 @@ def since_ms(since: str | datetime | None) -> int | None:
     """
     if since is None:
         return None
-    if isinstance(since, datetime):
-        return int(since.timestamp() * 1000)
-    age = _AGE.fullmatch(since.strip())
-    if age is not None:
-        return int((time.time() - float(age[1]) * _SECONDS_OF[age[2]]) * 1000)
     try:
-        moment = datetime.fromisoformat(since.strip())
-    except ValueError as error:
+        return int(_moment_s(since) * 1000)
+    except (ValueError, OverflowError, OSError) as error:
         raise InvalidRequestError(
-            f"since is {since!r}, which is neither an age nor a date",
+            f"since is {str(since)[:80]!r}, which is neither an age nor a date",
             hint="Pass an age such as '30m', '12h' or '7d', or a date such as '2026-01-31'.",
         ) from error
-    return int(moment.timestamp() * 1000)
+
+
+def _moment_s(since: str | datetime) -> float:
+    if isinstance(since, datetime):
+        return since.timestamp()
+    text = str(since).strip()
+    age = _AGE.fullmatch(text)
+    if age is not None:
+        return max(0.0, time.time() - float(age[1]) * _SECONDS_OF[age[2]])
+    return datetime.fromisoformat(text).timestamp()

@@ -14,7 +14,7 @@ from omnirt_lab.errors import RunNotFoundError
 from omnirt_lab.executors.settings import SETTINGS, Settings
 from omnirt_lab.journal import Journal, RunQuery
 from omnirt_lab.lab.caches import Caches
-from omnirt_lab.lab.history import History, since_ms
+from omnirt_lab.lab.history import History, query_of
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
@@ -169,9 +169,7 @@ class Lab:
         InvalidRequestError
             For a filter that has no meaning.
         """
-        query = RunQuery(
-            model=model, task=task, state=state, since_ms=since_ms(since), prompt=prompt, tag=tag, limit=limit
-        )
+        query = query_of(model=model, task=task, state=state, since=since, prompt=prompt, tag=tag, limit=limit)
         return History(self.journal, query)
 
     def get_report(self, run_id: str) -> RunReport:
