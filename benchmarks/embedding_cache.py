@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on shared cores make tiny steps many times slower
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -39,6 +40,10 @@ class NoEvents:
 
     def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
         """Forget the event."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing to gather."""
+        return nullcontext()
 
     def now_ns(self) -> int:
         """Monotonic nanoseconds."""

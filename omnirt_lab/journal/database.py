@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -110,6 +110,13 @@ class Database:
         own = self._of_this_thread()
         with own.lock, self._explaining():
             yield own.get(wait_s)
+
+    def writing_at_once(self, *, wait_s: float | None = None) -> AbstractContextManager[sqlite3.Connection]:
+        """The thread's connection, for one statement that writes: it is a transaction of its own.
+
+        Raises as `writing` does.
+        """
+        return self.reading(wait_s=wait_s)
 
     @contextmanager
     def writing(self, *, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:

@@ -16,7 +16,7 @@ from omnirt_lab.records import AnyEvent, Record, decode_event
 _COLUMNS: Final = "id, seq, event, stage, t_ns, timestamp_ms, data"
 
 _INSERT: Final = (
-    "INSERT INTO events (job, seq, event, stage, t_ns, timestamp_ms, data) VALUES (?, ?, ?, ?, ?, ?, ?)"  # columns
+    "INSERT INTO events (seq, event, stage, t_ns, timestamp_ms, data, job) VALUES (?, ?, ?, ?, ?, ?, ?)"  # columns
 )
 
 PACKS_A_READ: Final = 16
@@ -56,10 +56,12 @@ def to_json(value: object) -> str:
 
 def append(connection: sqlite3.Connection, job: int, events: Sequence[AnyEvent]) -> None:
     """Store events of the job with this key, which must follow those that are stored."""
-    connection.executemany(
-        _INSERT,
-        [(job, e.seq, e.event, e.stage, e.t_ns, e.timestamp_ms, to_json(e.data)) for e in events],
-    )
+    connection.executemany(_INSERT, [(*to_values(event), job) for event in events])
+
+
+def to_values(event: AnyEvent) -> tuple[int, str, str | None, int, int, str]:
+    """What the event's row holds: `seq`, `event`, `stage`, `t_ns`, `timestamp_ms` and `data`, in this order."""
+    return (event.seq, event.event, event.stage, event.t_ns, event.timestamp_ms, to_json(event.data))
 
 
 def pack_job(connection: sqlite3.Connection, job: int) -> None:

@@ -13,6 +13,7 @@ from omnirt_lab.journal import events
 from omnirt_lab.journal.clock import boot_id, new_job_id, new_run_id, wall_ms
 from omnirt_lab.records import (
     TERMINAL_STATES,
+    AnyEvent,
     GenerateRequest,
     JobEnqueuedData,
     JobState,
@@ -95,7 +96,21 @@ _OWN_COLUMNS: Final = (
     "ended_at_ms",
 )
 
+_APPEND_IF_UNDISTURBED: Final = (
+    "INSERT INTO events (seq, event, stage, t_ns, timestamp_ms, data, job) SELECT ?, ?, ?, ?, ?, ?, key FROM jobs "
+    "WHERE key = ? AND state = 'running' AND worker_id = ? AND NOT cancel_requested"
+)
+
 _SELECT: Final = f"SELECT {', '.join(_OWN_COLUMNS)}, wish FROM jobs "  # noqa: S608  # constants
+
+
+class RunningJob(NamedTuple):
+    """What the worker that runs a job learns whenever it stores an event."""
+
+    last_seq: int
+    """`seq` of the last stored event."""
+
+    cancel_requested: bool
 
 
 class Origin(NamedTuple):
@@ -256,14 +271,27 @@ def set_cancel_requested(connection: sqlite3.Connection, key: int) -> None:
     connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE key = ?", (key,))
 
 
-def last_seq_of_running(connection: sqlite3.Connection, key: int, worker_id: str) -> int | None:
-    """`seq` of the job's last stored event; None if this worker does not run it (any more)."""
+def find_running(connection: sqlite3.Connection, key: int, worker_id: str) -> RunningJob | None:
+    """The job as its worker needs it; None if this worker does not run it (any more)."""
     row = connection.execute(
-        "SELECT (SELECT max(seq) FROM events WHERE job = key) FROM jobs "
+        "SELECT (SELECT max(seq) FROM events WHERE job = key), cancel_requested FROM jobs "
         "WHERE key = ? AND state = 'running' AND worker_id = ?",
         (key, worker_id),
     ).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else RunningJob(last_seq=int(row[0]), cancel_requested=bool(row[1]))
+
+
+def append_if_undisturbed(connection: sqlite3.Connection, key: int, worker_id: str, event: AnyEvent) -> bool:
+    """Store one event in one statement, which needs no transaction around it.
+
+    False if nothing was stored: this worker does not run the job (any more), or was asked to stop, or has stored an
+    event with this `seq`.
+    """
+    values = (*events.to_values(event), key, worker_id)
+    try:
+        return connection.execute(_APPEND_IF_UNDISTURBED, values).rowcount == 1
+    except sqlite3.IntegrityError:
+        return False
 
 
 def new_wish(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ from omnirt_lab.journal.ending import Ending
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import put_preview
 from omnirt_lab.records import AnyEvent, EventData, MemoryData, RunReport, StepData, WarningData, make_event
-from omnirt_lab.units import NS_PER_S
+from omnirt_lab.units import NS_PER_MS, NS_PER_S
 
 Listener = Callable[[AnyEvent], None]
 
@@ -31,6 +32,15 @@ EMIT_WAIT_S: Final = 0.25
 PAUSE_NS: Final = NS_PER_S
 """How long a store that failed is left alone, so that a broken disk does not slow every step."""
 
+HEARSAY_NS: Final = 20 * NS_PER_MS
+"""How long a wish to cancel may go unheard because the store was asked a moment ago."""
+
+
+class OpenBlocks(threading.local):
+    """How many `together` blocks of a writer the thread is in."""
+
+    count = 0
+
 
 class JobWriter:
     """Appends a running job's events, and ends it. Thread-safe.
@@ -39,7 +49,9 @@ class JobWriter:
     2. `_store` asks the store what it has and adds the rest of the list, so that an interrupt between any two lines
        neither loses nor repeats an event. A step or memory reading waits if another event was stored less than 5 ms
        before; the background stores it when no later event has.
-    3. `finish` folds the list into the report and ends the job in one transaction. What the store could not take until
+    3. In a `together` block the thread's events wait for its end. No lock is held in it: an event from another thread
+       is stored as ever, and all that stand before it in the list with it.
+    4. `finish` folds the list into the report and ends the job in one transaction. What the store could not take until
        then counts as dropped, and the report says so.
     """
 
@@ -68,6 +80,9 @@ class JobWriter:
         self._stored = len(stored)
         self._stored_at_ns = 0
         self._failed_at_ns: int | None = None
+        self._asked_at_ns = 0
+        self._should_stop = False
+        self._open_blocks = OpenBlocks()
         self._is_flush_coming = False
         self._report: RunReport | None = None
         self._untold: deque[AnyEvent] = deque()
@@ -93,7 +108,9 @@ class JobWriter:
                 return
             event = self._make(data, stage=stage, t_ns=t_ns)
             self._events.append(event)
-            if isinstance(data, StepData | MemoryData) and time.monotonic_ns() - self._stored_at_ns < DELAY_NS:
+            if self._open_blocks.count:
+                pass  # the block's end stores it
+            elif isinstance(data, StepData | MemoryData) and time.monotonic_ns() - self._stored_at_ns < DELAY_NS:
                 self._flush_soon()
             else:
                 self._store()
@@ -103,16 +120,40 @@ class JobWriter:
         """Store what waits."""
         with self._lock:
             self._is_flush_coming = False
-            if self._report is None and self._stored < len(self._events):
-                self._store()
+            self._store_rest()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Store what this thread emits in the block in one transaction at its end, also when the block raises.
+
+        For facts that are known at one moment: a commit costs more than an event. Blocks may lie in each other; the
+        outermost one stores.
+        """
+        outer = self._open_blocks.count
+        try:
+            self._open_blocks.count = outer + 1
+            yield
+        finally:
+            self._open_blocks.count = outer
+            if not outer:
+                with self._lock:
+                    self._store_rest()
 
     def is_cancel_requested(self) -> bool:
-        """Somebody wants it to stop, or the journal has it as ended. False where the journal cannot be read."""
+        """Somebody wants it to stop, or the journal has it as ended. False where the journal cannot be read.
+
+        Whoever stores an event learns this too, so the answer may be as old as 20 ms. Once True it stays so.
+        """
+        asked_at_ns = self._asked_at_ns  # read before the answer, as another thread sets it after
+        now_ns = time.monotonic_ns()
+        if self._should_stop or now_ns - asked_at_ns < HEARSAY_NS:
+            return self._should_stop
         try:
-            with self._database.reading() as connection:
-                return jobs.is_cancel_requested(connection, self.job.key)
+            with self._database.reading(wait_s=EMIT_WAIT_S) as connection:
+                self._hear(jobs.is_cancel_requested(connection, self.job.key), now_ns)
         except LabError:
-            return False
+            pass  # not known any better than before
+        return self._should_stop
 
     def show_preview(self, content: bytes, *, media_type: str, step: int) -> None:
         """Put this picture in the place of the job's last preview; like `emit`, it never raises for the journal."""
@@ -155,14 +196,40 @@ class JobWriter:
         if self._failed_at_ns is not None and now_ns - self._failed_at_ns < PAUSE_NS:
             return
         try:
-            with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
-                stored = jobs.last_seq_of_running(connection, self.job.key, self.worker_id)
-                if stored is not None:
-                    events.append(connection, self.job.key, self._events[stored:])
+            should_stop = not self._store_latest() and self._store_waiting()
             self._stored = len(self._events)
             self._stored_at_ns, self._failed_at_ns = now_ns, None
+            self._hear(should_stop, now_ns)
         except LabError:
             self._failed_at_ns = now_ns
+
+    def _store_latest(self) -> bool:
+        """Store the latest event where it is the only one that waits, and nothing has happened to the job.
+
+        False if nothing was stored. It is 20 µs cheaper than `_store_waiting`, which has the answer to all else.
+        """
+        if self._stored != len(self._events) - 1:
+            return False
+        with self._database.writing_at_once(wait_s=EMIT_WAIT_S) as connection:
+            return jobs.append_if_undisturbed(connection, self.job.key, self.worker_id, self._events[-1])
+
+    def _store_waiting(self) -> bool:
+        """Store all that the store lacks, if the job is still this worker's; say whether to stop."""
+        with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
+            running = jobs.find_running(connection, self.job.key, self.worker_id)
+            if running is None:
+                return True
+            events.append(connection, self.job.key, self._events[running.last_seq :])
+            return running.cancel_requested
+
+    def _store_rest(self) -> None:
+        if self._report is None and self._stored < len(self._events):
+            self._store()
+
+    def _hear(self, should_stop: bool, at_ns: int) -> None:
+        if should_stop:
+            self._should_stop = True
+        self._asked_at_ns = at_ns
 
     def _end(self, data: Ending, terminal: AnyEvent) -> RunReport:
         all_events = [*self._events, terminal]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,9 @@ class Sink(Protocol):
 
     def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
         """Append one event; `t_ns` is when the fact happened, None for now."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Take the events that this thread emits in the block as one lot, which costs less than one by one."""
 
     def now_ns(self) -> int:
         """Monotonic nanoseconds since the job was enqueued."""

@@ -52,8 +52,8 @@ class StageLog:
     """Emits the stages of one call.
 
     At most one is open. What lies between two of them is reported when the next one starts, as a stage of its own:
-    `prepare` before denoising work and `postprocess` after it. The time in which an event is emitted falls, but for
-    the start event itself, outside of the components' stages.
+    `prepare` before denoising work and `postprocess` after it. What is known at one moment is emitted together. The
+    time that this takes falls outside of the components' stages, but where one starts, inside.
     """
 
     def __init__(self, sink: Sink, meter: MemoryMeter, clock: DeviceClock | None) -> None:
@@ -79,19 +79,21 @@ class StageLog:
 
     def start(self, name: str, *, class_name: str | None, device: str | None) -> None:
         """Open a stage."""
-        self._report_gap(POSTPROCESS if self._has_denoised and name != DENOISE else PREPARE)
-        self._has_denoised = self._has_denoised or name == DENOISE
-        start = self.mark()
-        self.open_stage = OpenStage(name, start, device)
-        self._sink.emit(StageStartData(class_name=class_name, device=device), stage=name, t_ns=start.t_ns)
+        with self._sink.together():
+            self._report_gap(POSTPROCESS if self._has_denoised and name != DENOISE else PREPARE)
+            self._has_denoised = self._has_denoised or name == DENOISE
+            start = self.mark()
+            self.open_stage = OpenStage(name, start, device)
+            self._sink.emit(StageStartData(class_name=class_name, device=device), stage=name, t_ns=start.t_ns)
 
     def end(self, at: Mark | None = None) -> None:
         """End the open stage, now or at an earlier mark."""
         stage, end = self._take_open(), at or self.mark()
         self._gap_start = end
         self._spans.append(MarkedSpan(stage.name, stage.start, end))
-        self._emit_end(stage.name, stage.device, end)
-        emit_reading(self._meter, self._sink)
+        with self._sink.together():
+            self._emit_end(stage.name, stage.device, end)
+            emit_reading(self._meter, self._sink)
 
     def fail(self, error: BaseException) -> None:
         """End the open stage with the exception that is passing through it."""
@@ -106,12 +108,13 @@ class StageLog:
 
     def finish_call(self, error: BaseException | None) -> None:
         """Report what the call ended in: an open stage, or the gap since the last one."""
-        if error is None:
-            self._report_gap(POSTPROCESS if self._has_denoised else PREPARE)
-        elif self.open_stage is not None:
-            self.fail(error)
-        elif error is not self.error:
-            self._report_failed_gap(error)
+        with self._sink.together():
+            if error is None:
+                self._report_gap(POSTPROCESS if self._has_denoised else PREPARE)
+            elif self.open_stage is not None:
+                self.fail(error)
+            elif error is not self.error:
+                self._report_failed_gap(error)
 
     def device_spans(self) -> tuple[DeviceSpan, ...]:
         """The stages and steps on the device's clock, in order of their ends; waits for the device."""

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from omnirt_lab.errors import InvalidRequestError, JobNotFoundError, QueueFullError
 from omnirt_lab.journal import Journal, RunQuery, Worker
-from omnirt_lab.records import JobCancelled, JobEnqueued, JobFinishedData
-from tests.journal.writing import begin, child, denoise, run, wish
+from omnirt_lab.journal.background import DELAY_NS
+from omnirt_lab.records import JobCancelled, JobEnqueued, JobFinishedData, StageStartData
+from tests.journal.writing import begin, child, denoise, run, step, wish
 
 
 def test_a_job_begins_with_its_first_event_at_time_zero(journal: Journal):
@@ -113,8 +116,33 @@ def test_cancelling_a_running_job_tells_its_writer(journal: Journal, worker: Wor
 
     assert journal.request_cancel(writer.job.job_id).state == "running"
 
-    assert writer.is_cancel_requested()
     assert journal.is_cancel_requested(writer.job.job_id)
+    writer.emit(StageStartData(), stage="denoise")  # whoever stores an event hears of it
+    assert writer.is_cancel_requested()
+
+
+def test_a_writer_that_stores_nothing_hears_of_the_cancel_when_its_memory_is_old(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    journal.request_cancel(writer.job.job_id)
+
+    deadline = time.monotonic() + 10
+    while not writer.is_cancel_requested():
+        assert time.monotonic() < deadline
+
+    assert writer.is_cancel_requested()
+
+
+def test_a_cancel_from_another_connection_is_heard_within_a_step(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    with Journal.open(journal.directory) as other:
+        other.request_cancel(writer.job.job_id)
+
+    end_ns = writer.now_ns() + DELAY_NS
+    while writer.now_ns() < end_ns:
+        pass  # a step's work
+    step(writer, 0)
+
+    assert writer.is_cancel_requested()
 
 
 def test_cancelling_an_ended_job_changes_nothing(journal: Journal, worker: Worker):

@@ -21,6 +21,8 @@ from omnirt_lab.records import (
     MemoryData,
     ProbeCost,
     RunReport,
+    StageEndData,
+    StageErrorData,
     StageStartData,
     Warned,
     WarningData,
@@ -173,9 +175,9 @@ def test_a_job_that_was_lost_stays_lost_when_its_writer_comes_back(journal: Jour
     assert journal.reap_lost() == [writer.job.job_id]
     events = journal.events(writer.job.job_id)
 
-    assert writer.is_cancel_requested()
     step(writer, 3)
     writer.emit(StageStartData(), stage="vae_decode")
+    assert writer.is_cancel_requested()
     report = writer.finish(JobFinishedData())
 
     assert report.state == "lost"
@@ -212,6 +214,72 @@ def test_a_run_whose_journal_stays_locked_still_gets_its_report_and_it_counts_wh
         assert (report.state, len(report.steps)) == ("succeeded", 3)
         assert report.probe == ProbeCost(overhead_ns=5, events_dropped=9)
         assert journal.get_job(writer.job.job_id).state == "running"
+
+
+def test_events_known_together_are_stored_together_at_the_end_of_the_outermost_block(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    heard: list[AnyEvent] = []
+    writer.listeners.append(heard.append)
+
+    with writer.together():
+        writer.emit(StageStartData(), stage="prepare")
+        with writer.together():
+            writer.emit(StageEndData(), stage="prepare")
+        writer.emit(StageStartData(), stage="denoise")
+        assert len(heard) == 3
+        assert len(journal.events(writer.job.job_id)) == 2
+
+    assert journal.events(writer.job.job_id)[2:] == heard
+
+
+def test_a_block_that_raises_has_stored_its_events_and_later_ones_do_not_wait(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+
+    def interrupted() -> None:
+        with writer.together(), writer.together():
+            writer.emit(StageStartData(), stage="denoise")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(journal.events(writer.job.job_id)) == 3
+
+    writer.emit(StageErrorData(type="KeyboardInterrupt", message=""), stage="denoise")
+    assert len(journal.events(writer.job.job_id)) == 4
+
+
+def test_another_thread_stores_at_once_whatever_a_block_holds_back(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    thread = threading.Thread(target=lambda: writer.emit(StageEndData(), stage="load"))
+
+    with writer.together():
+        writer.emit(StageStartData(), stage="load")
+        thread.start()
+        thread.join()  # no lock is held in a block
+        assert len(journal.events(writer.job.job_id)) == 4
+        writer.emit(StageStartData(), stage="denoise")
+
+    assert [event.seq for event in journal.events(writer.job.job_id)] == [1, 2, 3, 4, 5]
+
+
+def test_a_job_may_end_within_a_block(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+
+    with writer.together():
+        writer.emit(StageStartData(), stage="denoise")
+        report = writer.finish(JobFinishedData())
+
+    assert [event.event for event in journal.events(writer.job.job_id)][2:] == ["stage_start", "job_finished"]
+    assert report == journal.get_report(report.run_id)
+
+
+def test_an_interrupt_after_a_single_events_commit_does_not_repeat_it(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    writer._stored -= 1  # as if Ctrl-C had come between the commit and this line
+
+    writer.flush()
+
+    assert [event.seq for event in journal.events(writer.job.job_id)] == [1, 2]
 
 
 def test_an_interrupt_after_a_commit_neither_loses_nor_repeats_an_event(journal: Journal, worker: Worker):

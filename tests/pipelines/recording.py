@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from omnirt_lab.records import AnyEvent, EventData, StageEnd, StageError, StageStart, make_event
@@ -20,6 +21,9 @@ class RecordingSink:
 
     def now_ns(self) -> int:
         return time.perf_counter_ns() - self._zero_ns
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
         when_ns = self.now_ns() if t_ns is None else t_ns

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,9 @@ class ListedEvents:
 
     def emit(self, data, *, stage=None, **_) -> None:
         self.events.append((data, stage))
+
+    def together(self):
+        return nullcontext()
 
     def now_ns(self) -> int:
         return len(self.events)
