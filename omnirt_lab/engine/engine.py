@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Listener = Callable[[AnyEvent], None]
 
+_RETRY_S: Final = 1.0
+"""How long the queue's thread leaves a journal alone that is locked or full."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -36,12 +39,22 @@ class Engine:
 
     def __init__(self, journal: Journal, *, worker_kind: str = "kernel") -> None:
         self.journal = journal
-        self.worker: Worker = journal.worker(worker_kind)
+        self._worker_kind = worker_kind
+        self._worker: Worker | None = None
+        self._worker_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
         self._work_arrived = threading.Event()
         self._is_closing = False
         self.last_run_id: str | None = None
+
+    @property
+    def worker(self) -> Worker:
+        """This engine as the journal knows it; registered when it first runs a job, so that reading writes nothing."""
+        with self._worker_lock:
+            if self._worker is None:
+                self._worker = self.journal.worker(self._worker_kind)
+            return self._worker
 
     def check(self, request: GenerateRequest) -> None:
         """Raise for whatever is wrong with `request` that can be known without loading weights."""
@@ -122,7 +135,12 @@ class Engine:
     def _work(self) -> None:
         while not self._is_closing:
             self._work_arrived.clear()
-            writer = self.journal.claim_next(self.worker)
+            try:
+                writer = self.journal.claim_next(self.worker)
+            except LabError as error:
+                _log.warning("no job can be taken now: %s", error)
+                self._work_arrived.wait(_RETRY_S)
+                continue
             if writer is None:
                 self._work_arrived.wait()
                 continue
@@ -142,7 +160,8 @@ class Engine:
         self._work_arrived.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        self.worker.close()
+        if self._worker is not None:
+            self._worker.close()
 
 
 def _failed_stage(events: Iterable[AnyEvent]) -> str | None:

@@ -2,6 +2,7 @@
 
 from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.cursor import Cursor
+from omnirt_lab.journal.database import BUSY_TIMEOUT_S
 from omnirt_lab.journal.events import JournalEntry
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.journal import Journal
@@ -15,6 +16,7 @@ from omnirt_lab.journal.writer import JobWriter
 
 __all__ = [
     "ArtifactStore",
+    "BUSY_TIMEOUT_S",
     "Cursor",
     "JobRecord",
     "JobWriter",

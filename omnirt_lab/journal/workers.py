@@ -37,11 +37,11 @@ class Worker:
         self.is_open = True
         self._lock = _file_lock(_lock_path(database, self.worker_id))
         self._lock.acquire(timeout=0)
-        with database.writing() as connection:
-            connection.execute(
-                "INSERT INTO workers (worker_id, kind, pid, host, started_at_ms) VALUES (?, ?, ?, ?, ?)",
-                (self.worker_id, kind, self.pid, platform.node(), wall_ms()),
-            )
+        try:
+            self._register(kind)
+        except BaseException:  # an interrupt leaves no lock behind either
+            self._free()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +58,16 @@ class Worker:
         self.is_open = False
         with suppress(LabError), self._database.writing() as connection:
             _end(connection, self.worker_id)
+        self._free()
+
+    def _register(self, kind: str) -> None:
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO workers (worker_id, kind, pid, host, started_at_ms) VALUES (?, ?, ?, ?, ?)",
+                (self.worker_id, kind, self.pid, platform.node(), wall_ms()),
+            )
+
+    def _free(self) -> None:
         self._lock.release()
         _lock_path(self._database, self.worker_id).unlink(missing_ok=True)
 

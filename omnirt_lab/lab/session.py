@@ -12,7 +12,7 @@ from omnirt_lab.engine import Engine, build_request
 from omnirt_lab.engine.observation import observe, unobserve
 from omnirt_lab.errors import RunNotFoundError
 from omnirt_lab.executors.settings import SETTINGS, Settings
-from omnirt_lab.journal import Journal, RunQuery
+from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal, RunQuery
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.history import History, query_of
 from omnirt_lab.lab.jobs import Job
@@ -33,11 +33,19 @@ class Lab:
     """Runs pipelines, watches yours, and keeps the history. A process has one; its methods are the package's API.
 
     Nothing is opened or loaded before it is needed.
+
+    Parameters
+    ----------
+    state_dir
+        Where the history is kept; by default where the environment says (`$OMNIRT_STATE_DIR`).
+    busy_timeout_s
+        How long to wait for another process that holds the journal's lock.
     """
 
-    def __init__(self, state_dir: Path | None = None) -> None:
+    def __init__(self, state_dir: Path | None = None, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.cache = Caches()
         self._state_dir = state_dir
+        self._busy_timeout_s = busy_timeout_s
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
@@ -233,7 +241,7 @@ class Lab:
         """The engine of this process, made at first use."""
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(Journal.open(self._state_dir))
+                self._engine = Engine(Journal.open(self._state_dir, busy_timeout_s=self._busy_timeout_s))
             return self._engine
 
     def close(self) -> None:
