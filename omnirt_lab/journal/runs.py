@@ -77,6 +77,7 @@ class RunRow(Record, frozen=True, kw_only=True):
     num_images: int
 
     scheduler: str | None
+    """The diffusers class that ran; what was asked for, where the run did not get so far."""
     """As the request named it; None for the model's own."""
 
     batch_size: int | None
@@ -143,7 +144,7 @@ def row_of(report: RunReport, job_id: str) -> RunRow:
         width_px=config.width if output is None else output.width_px,
         height_px=config.height if output is None else output.height_px,
         num_images=config.num_images,
-        scheduler=config.scheduler,
+        scheduler=_scheduler(report),
         batch_size=report.batch_size,
         memory_kind=report.memory.kind,
         peak_bytes=max(peaks, default=None),
@@ -153,6 +154,11 @@ def row_of(report: RunReport, job_id: str) -> RunRow:
         artifact_sha256=None if output is None else output.sha256,
         timings=report.timings,
     )
+
+
+def _scheduler(report: RunReport) -> str | None:
+    resolved = report.scheduler_config.get("_class_name")
+    return resolved if isinstance(resolved, str) else report.request.config.scheduler
 
 
 def _guidance_scale(report: RunReport) -> float | None:

@@ -104,6 +104,7 @@ def test_another_scheduler_draws_another_picture_and_is_gone_afterwards(lab: Lab
     assert euler.images[0].tobytes() != plain.images[0].tobytes()
     assert again.images[0].tobytes() == plain.images[0].tobytes()
     assert "Euler" in str(euler.report.scheduler_config["_class_name"])
+    assert [row.scheduler for row in lab.history()] == ["DDIMScheduler", "EulerDiscreteScheduler", "DDIMScheduler"]
 
 
 @pytest.mark.parametrize(
