@@ -50,7 +50,7 @@ class Engine:
 
     @property
     def worker(self) -> Worker:
-        """This engine as the journal knows it; registered when it first runs a job, so that reading writes nothing."""
+        """What the journal knows the engine by; registered when it first runs a job, so that reading writes nothing."""
         with self._worker_lock:
             if self._worker is None:
                 self._worker = self.journal.worker(self._worker_kind)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import logging.handlers
 import os
+import queue
 import sqlite3
 import sys
 import threading
@@ -167,13 +168,8 @@ def test_a_lab_that_cannot_enter_a_locked_journal_leaves_nothing_in_it_and_reads
 
 
 def test_the_queues_thread_outlives_a_locked_journal(state_dir: Path) -> None:
-    class Heard(logging.Handler):
-        said = threading.Event()
-
-        def emit(self, record: logging.LogRecord) -> None:
-            self.said.set()
-
-    handler, log = Heard(), logging.getLogger("omnirt_lab.engine.engine")
+    said: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler, log = logging.handlers.QueueHandler(said), logging.getLogger("omnirt_lab.engine.engine")
     log.addHandler(handler)
     with Lab(busy_timeout_s=0.05) as lab:
         lab.submit(PROMPT, steps=1).result(timeout=60)
@@ -181,7 +177,7 @@ def test_the_queues_thread_outlives_a_locked_journal(state_dir: Path) -> None:
         other = sqlite3.connect(state_dir / "journal.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         lab.engine._work_arrived.set()
-        assert handler.said.wait(60)
+        assert "no job can be taken now" in said.get(timeout=60).getMessage()
         other.execute("ROLLBACK")
         other.close()
 
@@ -213,8 +209,7 @@ def test_a_journal_that_is_full_is_a_typed_error_and_whatever_it_holds_is_whole(
         connection.execute(f"PRAGMA max_page_count = {pages + 8}")
 
     with pytest.raises(StateDirError, match="full") as caught:
-        for _ in range(100):
-            lab.generate("a red circle " * 500, **QUICK)
+        _generate_until_it_raises(lab)
 
     assert "Free some space" in caught.value.hint
     for row in lab.history():
@@ -222,6 +217,11 @@ def test_a_journal_that_is_full_is_a_typed_error_and_whatever_it_holds_is_whole(
     with lab.journal._database.reading() as connection:
         connection.execute("PRAGMA max_page_count = 4294967294")
     assert lab.generate(PROMPT, **QUICK).report.state == "succeeded"
+
+
+def _generate_until_it_raises(lab: Lab) -> None:
+    for _ in range(100):
+        lab.generate("a red circle " * 500, **QUICK)
 
 
 def _contents(path: Path) -> dict[str, bytes]:
