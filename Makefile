@@ -38,6 +38,7 @@ lint: $(VENV)/.dev
 
 check-types: $(VENV)/.dev
 	$(RUN)/mypy
+	$(RUN)/mypy tests/typing
 
 check-layers: $(VENV)/.dev
 	$(RUN)/lint-imports --no-logo

@@ -1,0 +1,29 @@
+"""What type checkers see of the public API; mypy reads this file, nothing runs it."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import pandas as pd
+from PIL.Image import Image
+from plotly.graph_objects import Figure
+
+import omnirt_lab as lab
+
+result = lab.generate("a red circle", steps=20, seed=7, guidance_scale=4.0, options={"eta": 0.5})
+assert_type(result, lab.GenerateResult)
+assert_type(result.images, list[Image])
+assert_type(result.report, lab.RunReport)
+assert_type(result.metadata, lab.RunReport)
+assert_type(result.outputs, tuple[lab.Artifact, ...])
+assert_type(result.report.timings, dict[str, float])
+assert_type(result.report.to_png(), bytes)
+figure: Figure = result.report.figure()
+
+job = lab.submit("a red circle", priority=1)
+assert_type(job, lab.Job)
+assert_type(job.result(timeout=60.0), lab.GenerateResult)
+
+assert_type(lab.history(since="7d"), lab.History)
+assert_type(lab.history().to_pandas(), pd.DataFrame)
+assert_type(lab.get_report("123456"), lab.RunReport)
