@@ -5,14 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from omnirt_lab import Lab
 from omnirt_lab.records import JobLost, Step
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.journal.writing import REPOSITORY, child
 
 PROMPT = "a red circle on a blue background"
 
@@ -26,7 +24,7 @@ def tell(event):
         if event.data.index == {{pause_at}}:
             input()
 
-omnirt_lab.generate({PROMPT!r}, steps=20, seed=7, progress=False, on_event=tell)
+omnirt_lab.generate({PROMPT!r}, steps={{steps}}, seed=7, progress=False, on_event=tell)
 """
 """Says each step's index; after `pause_at` it waits, so that whoever reads along acts at that very step."""
 
@@ -45,8 +43,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def start_generating(*, pause_at: int = -1) -> subprocess.Popen[str]:
-    return start("-c", GENERATE.format(pause_at=pause_at))
+def start_generating(*, steps: int, pause_at: int = -1) -> subprocess.Popen[str]:
+    return start("-c", GENERATE.format(steps=steps, pause_at=pause_at))
 
 
 def read_up_to(process: subprocess.Popen[str], line: str) -> None:
@@ -59,12 +57,11 @@ def read_up_to(process: subprocess.Popen[str], line: str) -> None:
 
 def test_a_run_killed_at_step_10_of_20_is_found_as_lost_by_whoever_looks_with_the_rest_intact(lab: Lab) -> None:
     before = lab.generate(PROMPT, steps=2, seed=1, progress=False).report
-    process = start_generating(pause_at=10)
+    process = start_generating(steps=20, pause_at=10)
     read_up_to(process, "10")
     (running,) = lab.journal.list_jobs(states={"running"})
 
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    _kill(process)
 
     lost_row, before_row = lab.history()
     assert (lost_row.run_id, lost_row.state) == (running.run_id, "lost")
@@ -80,20 +77,16 @@ def test_a_run_killed_at_step_10_of_20_is_found_as_lost_by_whoever_looks_with_th
 
 
 def test_a_killed_run_is_lost_for_whoever_asks_for_its_report_or_its_job_first(lab: Lab) -> None:
-    processes = [start_generating(pause_at=0) for _ in range(2)]
-    for process in processes:
-        read_up_to(process, "0")
-    first, second = lab.journal.list_jobs(states={"running"})
-    assert lab.get_job(first.job_id).state == "running", "one that lives is not lost"
+    processes = [child("stop_at_step(1)") for _ in range(3)]
+    asked_for_its_job, asked_for_its_report, living = [lab.get_job(_first_line(process)) for process in processes]
+    assert {job.state for job in (asked_for_its_job, asked_for_its_report, living)} == {"running"}
 
-    processes[0].kill()
-    processes[0].communicate()
-    states = {job.job_id: lab.get_job(job.job_id).state for job in (first, second)}
-    processes[1].kill()
-    processes[1].communicate()
-
-    assert sorted(states.values()) == ["lost", "running"]
-    assert {lab.get_report(job.run_id).state for job in (first, second)} == {"lost"}
+    _kill(processes[0])
+    assert asked_for_its_job.state == "lost"
+    _kill(processes[1])
+    assert lab.get_report(asked_for_its_report.run_id).state == "lost"
+    assert living.state == "running"
+    _kill(processes[2])
 
 
 def test_ctrl_c_ends_the_command_with_130_and_its_run_as_cancelled(lab: Lab) -> None:
@@ -115,7 +108,7 @@ def test_ctrl_c_ends_the_command_with_130_and_its_run_as_cancelled(lab: Lab) -> 
 
 
 def test_two_processes_that_generate_at_once_share_one_history(lab: Lab) -> None:
-    processes = [start_generating() for _ in range(2)]
+    processes = [start_generating(steps=2) for _ in range(2)]
     exits = [(process.communicate()[1], process.returncode) for process in processes]
 
     assert [status for _, status in exits] == [0, 0], exits
@@ -124,3 +117,13 @@ def test_two_processes_that_generate_at_once_share_one_history(lab: Lab) -> None
     assert len({row.worker_id for row in rows}) == 2
     assert len({row.artifact_sha256 for row in rows}) == 2, "each picture's file names its run"
     assert [lab.get_report(row.run_id).probe.events_dropped for row in rows] == [0, 0]
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
