@@ -68,9 +68,8 @@ class Probe:
     def watch(self, sink: Sink, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Reading]:
         """Watch exactly one call of the pipeline, made in the block.
 
-        `should_stop` is asked where a stage starts and before each solver step. After an exception, an interrupt
-        included, the pipeline's hooks are freed (`maybe_free_model_hooks`): without that some caches change the next
-        picture.
+        `should_stop` is asked where a stage starts and in each step. After an exception, an interrupt included,
+        the pipeline's hooks are freed (`maybe_free_model_hooks`): without that some caches change the next picture.
 
         Raises
         ------

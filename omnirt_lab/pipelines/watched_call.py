@@ -28,7 +28,8 @@ class WatchedCall:
     denoiser_class
         Class of the model that each step calls, if it is known beforehand.
     should_stop
-        Asked where a stage starts and before each solver step.
+        Asked where a stage starts, and in each step: when the denoiser is called, as the sink has just taken the step
+        before and can tell at no cost, or, where no denoiser is known, before the solver steps.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class WatchedCall:
         self._sampler = MemorySampler(meter, sink)
         self._components_called: dict[str, None] = {}
         self._has_stepped = False
+        self._has_denoiser = False
         self._latents: torch.Tensor | None = None
         self._overhead_ns = 0
         self.latent_stats: LatentStats | None = None
@@ -90,10 +92,11 @@ class WatchedCall:
     def enter(self, site: Site) -> None:
         """A component is about to be called."""
         entered_ns = self._sink.now_ns()
-        if self._log.open_stage is None or not self._has_stepped:  # else the next solver step asks
+        if site.is_denoiser or self._log.open_stage is None or not self._has_stepped:  # else the next step asks
             self._stop_if_asked()
         self._components_called[site.component] = None
         if site.is_denoiser:
+            self._has_denoiser = True
             self._denoising.begin()
         elif site.method == "decode":
             self._denoising.end_without_bar()
@@ -114,7 +117,8 @@ class WatchedCall:
     def before_step(self) -> None:
         """A scheduler is about to step."""
         entered_ns = self._sink.now_ns()
-        self._stop_if_asked()
+        if not self._has_denoiser:
+            self._stop_if_asked()
         self._denoising.begin()
         self._spent_since(entered_ns)
 
