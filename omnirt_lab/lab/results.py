@@ -12,7 +12,7 @@ import msgspec
 from omnirt_lab import records
 from omnirt_lab.errors import ArtifactNotFoundError, InvalidRequestError
 from omnirt_lab.folds import diagnosis
-from omnirt_lab.journal import ArtifactStore, state_dir
+from omnirt_lab.lab.stores import STORES
 from omnirt_lab.views import bundle, plotly, text
 from omnirt_lab.views import diagnosis as diagnosis_view
 
@@ -83,11 +83,10 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
 
     def pictures(self) -> list[bytes]:
         """The stored files of the run's pictures; those that were purged, or lie on another machine, are left out."""
-        store = ArtifactStore(state_dir())
         found = []
         for artifact in self.artifacts:
             try:
-                found.append(store.read(artifact.sha256))
+                found.append(STORES.read(artifact.sha256))
             except ArtifactNotFoundError:
                 continue
         return found
@@ -124,9 +123,8 @@ class GenerateResult(records.GenerateResult, frozen=True, kw_only=True):
         """
         from PIL import Image  # heavy
 
-        store = ArtifactStore(state_dir())
         pictures = [artifact for artifact in self.outputs if artifact.media_type.startswith("image/")]
-        return [Image.open(io.BytesIO(store.read(artifact.sha256))) for artifact in pictures]
+        return [Image.open(io.BytesIO(STORES.read(artifact.sha256))) for artifact in pictures]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values, in the shape that the hosted API answers."""

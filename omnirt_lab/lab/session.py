@@ -21,6 +21,7 @@ from omnirt_lab.lab.models import Models
 from omnirt_lab.lab.options import RequestOptions, with_request_options
 from omnirt_lab.lab.progress import progress_listener
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
+from omnirt_lab.lab.stores import STORES
 from omnirt_lab.records import AnyEvent, JobState, Task
 
 if TYPE_CHECKING:
@@ -241,7 +242,9 @@ class Lab:
         """The engine of this process, made at first use."""
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(Journal.open(self._state_dir, busy_timeout_s=self._busy_timeout_s))
+                journal = Journal.open(self._state_dir, busy_timeout_s=self._busy_timeout_s)
+                STORES.add(journal.artifacts)
+                self._engine = Engine(journal)
             return self._engine
 
     def close(self) -> None:

@@ -225,3 +225,11 @@ def test_a_result_shows_itself_as_one_plain_bundle(lab: Lab, tmp_path: Path) -> 
     assert (tmp_path / "report.png").read_bytes() == content
     assert Image.open(io.BytesIO(content)).width > 600
     assert result.report.figure().data
+
+
+def test_a_result_finds_its_pictures_in_the_state_directory_of_its_lab(tmp_path: Path) -> None:
+    with Lab(tmp_path / "elsewhere") as elsewhere:
+        result = elsewhere.generate(PROMPT, **QUICK)
+
+    assert result.images[0].size == (64, 64)
+    assert len(result.report.pictures()) == 1
