@@ -47,8 +47,9 @@ class JobWriter:
 
     1. `emit` puts the event at the end of the job's list, which is complete whatever becomes of the store.
     2. `_store` asks the store what it has and adds the rest of the list, so that an interrupt between any two lines
-       neither loses nor repeats an event. A step or memory reading waits if another event was stored less than 5 ms
-       before; the background stores it when no later event has.
+       neither loses nor repeats an event. A step waits if another event was stored less than 5 ms before; the
+       background stores it when no later event has. A memory reading always waits so: the thread that samples would
+       have to open a connection of its own, and it lives for one call.
     3. In a `together` block the thread's events wait for its end. No lock is held in it: an event from another thread
        is stored as ever, and all that stand before it in the list with it.
     4. `finish` folds the list into the report and ends the job in one transaction. What the store could not take until
@@ -110,7 +111,7 @@ class JobWriter:
             self._events.append(event)
             if self._open_blocks.count:
                 pass  # the block's end stores it
-            elif isinstance(data, StepData | MemoryData) and time.monotonic_ns() - self._stored_at_ns < DELAY_NS:
+            elif isinstance(data, MemoryData) or (isinstance(data, StepData) and self._has_just_stored()):
                 self._flush_soon()
             else:
                 self._store()
@@ -185,6 +186,9 @@ class JobWriter:
             timestamp_ms=wall_ms(),
             stage=stage,
         )
+
+    def _has_just_stored(self) -> bool:
+        return time.monotonic_ns() - self._stored_at_ns < DELAY_NS
 
     def _flush_soon(self) -> None:
         if not self._is_flush_coming:
