@@ -10,8 +10,9 @@ from omnirt_lab.journal.png import METADATA_KEY, png_with_metadata, read_png_met
 from omnirt_lab.journal.previews import Preview
 from omnirt_lab.journal.purge import Purged
 from omnirt_lab.journal.runs import RunQuery, RunRow
+from omnirt_lab.journal.snapshots import Snapshot
 from omnirt_lab.journal.state import state_dir
-from omnirt_lab.journal.workers import Worker
+from omnirt_lab.journal.workers import Worker, WorkerRecord, published_queue
 from omnirt_lab.journal.writer import JobWriter
 
 __all__ = [
@@ -27,8 +28,11 @@ __all__ = [
     "Purged",
     "RunQuery",
     "RunRow",
+    "Snapshot",
     "Worker",
+    "WorkerRecord",
     "png_with_metadata",
+    "published_queue",
     "read_png_metadata",
     "state_dir",
 ]

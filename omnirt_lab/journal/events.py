@@ -129,6 +129,12 @@ def has_after(connection: sqlite3.Connection, after_id: int) -> bool:
     return connection.execute(query, (after_id, after_id)).fetchone() is not None
 
 
+def last_id(connection: sqlite3.Connection) -> int:
+    """The highest id that an event has been given, whether or not it is still there."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def last_seq(connection: sqlite3.Connection, job: int) -> int:
     """`seq` of the job's last event; 0 if it has none."""
     query = "SELECT max(seq) FROM events WHERE job = ? UNION ALL SELECT last_seq FROM packed_events WHERE job = ?"

@@ -21,6 +21,11 @@ from omnirt_lab.records import (
     make_event,
 )
 
+LOCAL_QUEUE: Final = "local"
+"""Of jobs submitted in a kernel or script: any engine on the journal may take them."""
+
+MAX_KEY: Final = 2**63 - 1
+
 _wish_decoder: Final = msgspec.json.Decoder(JobEnqueuedData)
 
 
@@ -72,6 +77,9 @@ class JobRecord(Record, frozen=True, kw_only=True):
 
     ended_at_ms: int | None
 
+    queue: str = LOCAL_QUEUE
+    """Who may claim it, where it is async: the workers that serve this queue."""
+
     @property
     def is_ended(self) -> bool:
         """It has reached its terminal state, and its report is stored."""
@@ -94,6 +102,7 @@ _OWN_COLUMNS: Final = (
     "enqueued_at_ms",
     "started_at_ms",
     "ended_at_ms",
+    "queue",
 )
 
 _APPEND_IF_UNDISTURBED: Final = (
@@ -120,6 +129,8 @@ class Origin(NamedTuple):
     created_by: str | None
     idempotency_key: str | None
 
+    queue: str = LOCAL_QUEUE
+
 
 def enqueue(
     connection: sqlite3.Connection, wish: JobEnqueuedData, origin: Origin, *, max_queued: int | None
@@ -129,14 +140,14 @@ def enqueue(
     Raises
     ------
     QueueFullError
-        If `max_queued` jobs are waiting already.
+        If `max_queued` jobs are waiting in its queue already.
     """
     if origin.idempotency_key is not None:
         same = _find(connection, "WHERE idempotency_key = ?", (origin.idempotency_key,))
         if same:
             return same[0]
     if max_queued is not None:
-        _require_room(connection, max_queued)
+        _require_room(connection, origin.queue, max_queued)
     first = make_event(wish, seq=1, t_ns=0, timestamp_ms=wall_ms())
     job = {
         "job_id": new_job_id(),
@@ -150,6 +161,7 @@ def enqueue(
         "monotonic_ns": origin.monotonic_ns,
         "enqueued_at_ms": first.timestamp_ms,
         "wish": events.to_json(wish),
+        "queue": origin.queue,
     }
     key = _insert(connection, job)
     events.append(connection, key, [first])
@@ -163,8 +175,9 @@ def _insert(connection: sqlite3.Connection, job: dict[str, object]) -> int:
     return int(connection.execute(query, tuple(job.values())).fetchone()[0])
 
 
-def _require_room(connection: sqlite3.Connection, max_queued: int) -> None:
-    waiting = sum(queue_depth(connection).values())
+def _require_room(connection: sqlite3.Connection, queue: str, max_queued: int) -> None:
+    query = "SELECT count(*) FROM jobs WHERE state = 'queued' AND queue = ?"
+    (waiting,) = connection.execute(query, (queue,)).fetchone()
     if waiting >= max_queued:
         raise QueueFullError(
             f"{waiting} jobs are waiting; the queue holds {max_queued}",
@@ -223,12 +236,15 @@ def find_by_run_id(connection: sqlite3.Connection, run_id: str) -> JobRecord | N
     return found[0] if found else None
 
 
-def newest(connection: sqlite3.Connection, *, states: Collection[JobState] | None, limit: int) -> list[JobRecord]:
-    """Jobs, the latest first; only those in one of `states`, where given."""
-    if states is None:
-        return _find(connection, "ORDER BY key DESC LIMIT ?", (limit,))
-    marks = ", ".join("?" * len(states))
-    return _find(connection, f"WHERE state IN ({marks}) ORDER BY key DESC LIMIT ?", (*states, limit))
+def newest(
+    connection: sqlite3.Connection, *, states: Collection[JobState] | None, limit: int, before_key: int | None = None
+) -> list[JobRecord]:
+    """Jobs, the latest first; only those in one of `states` and older than `before_key`, where given."""
+    wanted = TERMINAL_STATES | {"queued", "running"} if states is None else states
+    marks = ", ".join("?" * len(wanted))
+    before = MAX_KEY if before_key is None else before_key
+    condition = f"WHERE state IN ({marks}) AND key < ? ORDER BY key DESC LIMIT ?"
+    return _find(connection, condition, (*wanted, before, limit))
 
 
 def claim(connection: sqlite3.Connection, job_id: str, worker_id: str) -> JobRecord | None:
@@ -242,12 +258,20 @@ def claim(connection: sqlite3.Connection, job_id: str, worker_id: str) -> JobRec
     return None if row is None else by_key(connection, row[0])
 
 
-def claim_next(connection: sqlite3.Connection, worker_id: str) -> JobRecord | None:
-    """Take the async job whose turn it is: the highest priority, and of equals the oldest."""
+def next_queued(connection: sqlite3.Connection, queue: str) -> JobRecord | None:
+    """The async job of this queue whose turn it is: the highest priority, and of equals the oldest."""
+    condition = "WHERE state = 'queued' AND is_async AND queue = ? ORDER BY priority DESC, key LIMIT 1"
+    found = _find(connection, condition, (queue,))
+    return found[0] if found else None
+
+
+def claim_next(connection: sqlite3.Connection, worker_id: str, queue: str) -> JobRecord | None:
+    """Take the async job of this queue whose turn it is."""
     row = connection.execute(
         "UPDATE jobs SET state = 'running', worker_id = ?, started_at_ms = ? WHERE state = 'queued' AND key = "
-        "(SELECT key FROM jobs WHERE state = 'queued' AND is_async ORDER BY priority DESC, key LIMIT 1) RETURNING key",
-        (worker_id, wall_ms()),
+        "(SELECT key FROM jobs WHERE state = 'queued' AND is_async AND queue = ? "
+        "ORDER BY priority DESC, key LIMIT 1) RETURNING key",
+        (worker_id, wall_ms(), queue),
     ).fetchone()
     return None if row is None else by_key(connection, row[0])
 

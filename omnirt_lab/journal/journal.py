@@ -13,7 +13,7 @@ import msgspec
 
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.folds import report as report_fold
-from omnirt_lab.journal import ending, events, frame, jobs, previews, runs, workers
+from omnirt_lab.journal import ending, events, frame, jobs, previews, runs, snapshots, workers
 from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.background import Background
 from omnirt_lab.journal.clock import new_trace_id
@@ -23,8 +23,9 @@ from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import Preview
 from omnirt_lab.journal.purge import Purged, purge
 from omnirt_lab.journal.runs import RunQuery, RunRow
+from omnirt_lab.journal.snapshots import Snapshot
 from omnirt_lab.journal.state import usable_directory
-from omnirt_lab.journal.workers import Worker
+from omnirt_lab.journal.workers import Worker, WorkerRecord
 from omnirt_lab.journal.writer import JobWriter
 from omnirt_lab.records import AnyEvent, GenerateRequest, JobCancelledData, JobState, RunReport
 
@@ -95,6 +96,7 @@ class Journal:
         idempotency_key: str | None = None,
         max_queued: int | None = None,
         owner: Worker | None = None,
+        queue: str = jobs.LOCAL_QUEUE,
     ) -> JobRecord:
         """Make a job, durable at once; a job that was made with the same `idempotency_key` is returned instead.
 
@@ -104,11 +106,13 @@ class Journal:
             Any worker may claim it. Otherwise it waits for the caller's thread, and is lost with `owner`.
         owner
             The caller's worker; by default one of this process.
+        queue
+            Where it waits, if it is async: only a worker that claims from this queue takes it.
 
         Raises
         ------
         QueueFullError
-            If `max_queued` jobs are waiting already.
+            If `max_queued` jobs are waiting in this queue already.
         InvalidRequestError
             If a text of the request is no Unicode text.
         """
@@ -118,6 +122,7 @@ class Journal:
             monotonic_ns=time.monotonic_ns(),
             created_by=None if is_async else (owner or self._own_worker()).worker_id,
             idempotency_key=idempotency_key,
+            queue=queue,
         )
         with self._database.writing() as connection:
             return jobs.enqueue(connection, wish, origin, max_queued=max_queued)
@@ -134,10 +139,15 @@ class Journal:
             job = jobs.claim(connection, job_id, worker.worker_id)
             return None if job is None else self._writer(job, events.of_job(connection, job.key))
 
-    def claim_next(self, worker: Worker) -> JobWriter | None:
+    def find_next(self, queue: str = jobs.LOCAL_QUEUE) -> JobRecord | None:
+        """The submitted job of this queue whose turn it is, left there; None if none waits."""
+        with self._database.reading() as connection:
+            return jobs.next_queued(connection, queue)
+
+    def claim_next(self, worker: Worker, queue: str = jobs.LOCAL_QUEUE) -> JobWriter | None:
         """Take the submitted job whose turn it is: highest priority first, then oldest; None if none waits."""
         with self._database.writing() as connection:
-            job = jobs.claim_next(connection, worker.worker_id)
+            job = jobs.claim_next(connection, worker.worker_id, queue)
             return None if job is None else self._writer(job, events.of_job(connection, job.key))
 
     def get_job(self, job_id: str) -> JobRecord:
@@ -145,10 +155,12 @@ class Journal:
         with self._database.reading() as connection:
             return jobs.get(connection, job_id)
 
-    def list_jobs(self, *, states: Collection[JobState] | None = None, limit: int = 100) -> list[JobRecord]:
-        """The latest jobs first; only those in one of `states`, where given."""
+    def list_jobs(
+        self, *, states: Collection[JobState] | None = None, limit: int = 100, before_key: int | None = None
+    ) -> list[JobRecord]:
+        """The latest jobs first; only those in one of `states` and older than the row `before_key`, where given."""
         with self._database.reading() as connection:
-            return jobs.newest(connection, states=states, limit=limit)
+            return jobs.newest(connection, states=states, limit=limit, before_key=before_key)
 
     def request_cancel(self, job_id: str) -> JobRecord:
         """Have a job stopped, and return it as it is then.
@@ -188,9 +200,39 @@ class Journal:
         with self._database.reading() as connection:
             return previews.find_preview(connection, jobs.get_key(connection, job_id))
 
-    def worker(self, kind: str = "kernel") -> Worker:
-        """Register as something that executes jobs; close it, or use it in a `with`."""
-        worker = Worker(self._database, kind)
+    def last_event_id(self) -> int:
+        """The highest id that an event has been given; 0 in a fresh journal."""
+        with self._database.reading() as connection:
+            return events.last_id(connection)
+
+    def find_snapshot(self, name: str) -> Snapshot | None:
+        """What a fold over all jobs had come to when it was last put away."""
+        with self._database.reading() as connection:
+            return snapshots.find(connection, name)
+
+    def put_snapshot(self, snapshot: Snapshot) -> bool:
+        """Put away what a fold over all jobs has come to; False if another process has come further."""
+        with self._database.writing() as connection:
+            return snapshots.put(connection, snapshot)
+
+    def claim_export(self, job_id: str, target: str) -> bool:
+        """Take the right to send a job's trace to `target`; False if somebody has it already."""
+        with self._database.writing() as connection:
+            return snapshots.claim_export(connection, jobs.get_key(connection, job_id), target)
+
+    def live_workers(self) -> list[WorkerRecord]:
+        """The workers whose process holds its lock, in the order in which they began."""
+        return workers.live(self._database)
+
+    def worker(self, kind: str = "kernel", *, model: str | None = None) -> Worker:
+        """Register as something that executes jobs; close it, or use it in a `with`.
+
+        Parameters
+        ----------
+        model
+            The one published pipeline that it serves; its jobs wait in the queue `published_queue(model)`.
+        """
+        worker = Worker(self._database, kind, model=model)
         self._workers.append(worker)
         return worker
 

@@ -57,6 +57,7 @@ def _delete(connection: sqlite3.Connection, key: int) -> list[str]:
         ("events", "job"),
         ("packed_events", "job"),
         ("runs", "job"),
+        ("exports", "job"),
         ("jobs", "key"),
     ):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))  # noqa: S608  # constants

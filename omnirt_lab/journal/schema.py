@@ -11,7 +11,7 @@ from omnirt_lab.errors import JournalCorruptError, JournalTooNewError, StateDirE
 APPLICATION_ID: Final = 0x4F4D4E49
 """"OMNI": marks the file as a journal, for us and for `file`."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Kept in `user_version`; grows when an older lab could no longer read or write the file."""
 
 TABLES: Final = """
@@ -31,7 +31,8 @@ CREATE TABLE jobs (                    -- whoever enqueues, then whoever moves t
     enqueued_at_ms INTEGER NOT NULL,
     started_at_ms INTEGER,
     ended_at_ms INTEGER,
-    wish TEXT NOT NULL                 -- data of the first event
+    wish TEXT NOT NULL,                -- data of the first event
+    queue TEXT NOT NULL DEFAULT 'local'
 );
 CREATE INDEX jobs_queued ON jobs (priority DESC, key) WHERE state = 'queued';
 CREATE INDEX jobs_running ON jobs (worker_id) WHERE state = 'running';
@@ -112,7 +113,8 @@ CREATE TABLE workers (                 -- the worker itself; ended_at_ms also by
     pid INTEGER NOT NULL,
     host TEXT NOT NULL,
     started_at_ms INTEGER NOT NULL,
-    ended_at_ms INTEGER
+    ended_at_ms INTEGER,
+    model TEXT                         -- the pipeline that it has published, if it is there for one
 ) WITHOUT ROWID;
 
 CREATE TABLE previews (                -- the job's writer; overwritten, and gone when the job ends
@@ -123,9 +125,32 @@ CREATE TABLE previews (                -- the job's writer; overwritten, and gon
 );
 """
 
+SERVER_TABLES: Final = """
+CREATE TABLE snapshots (               -- whoever folds the events of all jobs; only ever moves on
+    name TEXT PRIMARY KEY,
+    after_id INTEGER NOT NULL,
+    state BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE exports (                 -- whoever sends a job's trace on: the row is the right to do it
+    job INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    PRIMARY KEY (job, target)
+) WITHOUT ROWID;
+"""
+
+_UPGRADES: Final = {
+    1: f"""
+ALTER TABLE jobs ADD COLUMN queue TEXT NOT NULL DEFAULT 'local';
+ALTER TABLE workers ADD COLUMN model TEXT;
+{SERVER_TABLES}
+"""
+}
+"""Version → what makes the next one of it."""
+
 
 def prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in a fresh file; refuse one that is not ours, or newer than this code.
+    """Make the tables in a fresh file, and upgrade an older one; refuse what is not ours, or newer than this code.
 
     Raises
     ------
@@ -149,6 +174,9 @@ def prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has version {version}; this lab reads up to version {VERSION}",
             hint="Upgrade omnirt-lab, or set OMNIRT_STATE_DIR to another directory.",
         )
+    else:
+        for older in range(version, VERSION):
+            connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[older]} PRAGMA user_version = {older + 1}; COMMIT;")
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:
@@ -160,5 +188,6 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
             hint="Set OMNIRT_STATE_DIR to a directory on a local disk.",
         )
     connection.executescript(
-        f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+        f"BEGIN IMMEDIATE; {TABLES} {SERVER_TABLES} "
+        f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
     )

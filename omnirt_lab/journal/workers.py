@@ -19,17 +19,42 @@ from omnirt_lab.errors import LabError
 from omnirt_lab.journal import ending, jobs
 from omnirt_lab.journal.clock import wall_ms
 from omnirt_lab.journal.database import Database
-from omnirt_lab.records import JobLostData
+from omnirt_lab.journal.jobs import JobRecord
+from omnirt_lab.records import JobCancelledData, JobLostData, Record
 
 LOCKS: Final = "workers"
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]*")
 
+_PUBLISHED: Final = "published:"
+
+
+def published_queue(model: str) -> str:
+    """Where jobs for a published pipeline wait."""
+    return f"{_PUBLISHED}{model}"
+
+
+class WorkerRecord(Record, frozen=True, kw_only=True):
+    """A worker as the journal knows it."""
+
+    worker_id: str
+
+    kind: str
+
+    pid: int
+
+    host: str
+
+    started_at_ms: int
+
+    model: str | None
+    """The published pipeline that it serves; None for one that runs what it can load."""
+
 
 class Worker:
     """Something that executes jobs. Open, it holds the lock on its file; once closed or dead, its jobs are lost."""
 
-    def __init__(self, database: Database, kind: str) -> None:
+    def __init__(self, database: Database, kind: str, *, model: str | None = None) -> None:
         assert _KIND.fullmatch(kind), f"{kind!r} is no kind of worker"
         self.worker_id = f"{kind}-{os.getpid()}-{secrets.token_hex(4)}"
         self.pid = os.getpid()
@@ -38,7 +63,7 @@ class Worker:
         self._lock = _file_lock(_lock_path(database, self.worker_id))
         self._lock.acquire(timeout=0)
         try:
-            self._register(kind)
+            self._register(kind, model)
         except BaseException:  # an interrupt leaves no lock behind either
             self._free()
             raise
@@ -60,11 +85,11 @@ class Worker:
             _end(connection, self.worker_id)
         self._free()
 
-    def _register(self, kind: str) -> None:
+    def _register(self, kind: str, model: str | None) -> None:
         with self._database.writing() as connection:
             connection.execute(
-                "INSERT INTO workers (worker_id, kind, pid, host, started_at_ms) VALUES (?, ?, ?, ?, ?)",
-                (self.worker_id, kind, self.pid, platform.node(), wall_ms()),
+                "INSERT INTO workers (worker_id, kind, pid, host, started_at_ms, model) VALUES (?, ?, ?, ?, ?, ?)",
+                (self.worker_id, kind, self.pid, platform.node(), wall_ms(), model),
             )
 
     def _free(self) -> None:
@@ -75,7 +100,8 @@ class Worker:
 def reap_lost(database: Database) -> list[str]:
     """End the jobs whose worker is gone, and return their ids; of several who look at once, one ends each.
 
-    A job that was queued for its caller's own thread is lost with the caller.
+    A job that was queued for its caller's own thread is lost with the caller, and one for a published pipeline with
+    the last worker that had it. One that was to be cancelled is cancelled.
     """
     with database.reading() as connection:
         open_ids = [row[0] for row in connection.execute("SELECT worker_id FROM workers WHERE ended_at_ms IS NULL")]
@@ -99,18 +125,39 @@ def _orphans(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute(
         "SELECT job_id FROM jobs JOIN workers USING (worker_id) WHERE state = 'running' AND workers.ended_at_ms "
         "IS NOT NULL UNION ALL SELECT job_id FROM jobs JOIN workers ON workers.worker_id = created_by "
-        "WHERE state = 'queued' AND NOT is_async AND workers.ended_at_ms IS NOT NULL"
+        "WHERE state = 'queued' AND NOT is_async AND workers.ended_at_ms IS NOT NULL UNION ALL "
+        "SELECT job_id FROM jobs WHERE state = 'queued' AND is_async AND queue LIKE ? || '%' AND NOT EXISTS "
+        "(SELECT * FROM workers WHERE ended_at_ms IS NULL AND queue = ? || model)",
+        (_PUBLISHED, _PUBLISHED),
     )
     return [row[0] for row in rows]
 
 
 def _lose(connection: sqlite3.Connection, job_id: str, now_ns: int) -> bool:
     job = jobs.get(connection, job_id)
+    return ending.end_without_worker(connection, job, _fate(job), now_ns=now_ns)
+
+
+def _fate(job: JobRecord) -> JobCancelledData | JobLostData:
+    if job.cancel_requested:
+        return JobCancelledData(reason="requested")
     worker_id = job.worker_id or job.created_by
-    reason = f"worker {worker_id} ended without finishing it"
-    return ending.end_without_worker(
-        connection, job, JobLostData(worker_id=job.worker_id, reason=reason), now_ns=now_ns
+    if worker_id is None:
+        return JobLostData(reason=f"no worker serves {job.request.model!r} any more")
+    return JobLostData(worker_id=job.worker_id, reason=f"worker {worker_id} ended without finishing it")
+
+
+def live(database: Database) -> list[WorkerRecord]:
+    """The workers whose process holds its lock, in the order in which they began."""
+    query = (
+        "SELECT worker_id, kind, pid, host, started_at_ms, model FROM workers WHERE ended_at_ms IS NULL "
+        "ORDER BY started_at_ms, worker_id"
     )
+    with database.reading() as connection:
+        rows = connection.execute(query).fetchall()
+    fields = WorkerRecord.__struct_fields__
+    records = [WorkerRecord(**dict(zip(fields, row, strict=True))) for row in rows]
+    return [record for record in records if not _is_free(_lock_path(database, record.worker_id))]
 
 
 def _end(connection: sqlite3.Connection, worker_id: str) -> None:

@@ -206,7 +206,7 @@ def test_a_journal_of_a_newer_lab_is_refused_and_stays_as_it_is(state_dir: Path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
 
-    with pytest.raises(JournalTooNewError, match="version 99; this lab reads up to version 1") as error:
+    with pytest.raises(JournalTooNewError, match="version 99; this lab reads up to version 2") as error:
         Journal.open()
 
     assert "Upgrade omnirt-lab" in error.value.hint
