@@ -32,8 +32,7 @@ class Cursor:
         if job_id is not None:
             with database.reading() as connection:
                 self._job = jobs.get_key(connection, job_id)
-                read = [row for row in events.rows_of_job(connection, self._job) if row[0] <= after_id]
-            self._after_seq = len(read)
+                self._after_seq = events.seq_at(connection, self._job, after_id)
 
     def __enter__(self) -> Self:
         return self

@@ -129,6 +129,11 @@ def has_after(connection: sqlite3.Connection, after_id: int) -> bool:
     return connection.execute(query, (after_id, after_id)).fetchone() is not None
 
 
+def seq_at(connection: sqlite3.Connection, job: int, event_id: int) -> int:
+    """`seq` of the job's last event whose id is not higher; 0 before the first."""
+    return sum(row[0] <= event_id for row in rows_of_job(connection, job))
+
+
 def last_id(connection: sqlite3.Connection) -> int:
     """The highest id that an event has been given, whether or not it is still there."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()

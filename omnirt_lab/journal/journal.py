@@ -19,6 +19,7 @@ from omnirt_lab.journal.background import Background
 from omnirt_lab.journal.clock import new_trace_id
 from omnirt_lab.journal.cursor import Cursor
 from omnirt_lab.journal.database import BUSY_TIMEOUT_S, Database
+from omnirt_lab.journal.events import JournalEntry
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import Preview
 from omnirt_lab.journal.purge import Purged, purge
@@ -190,6 +191,17 @@ class Journal:
         """The job's events with a higher `seq`, in order; `JobNotFoundError` if there is no such job."""
         with self._database.reading() as connection:
             return events.of_job(connection, jobs.get_key(connection, job_id), after_seq=after_seq)
+
+    def entries(self, job_id: str, *, after_seq: int = 0, limit: int | None = None) -> list[JournalEntry]:
+        """What `events` answers, each with its id."""
+        with self._database.reading() as connection:
+            rows = events.rows_of_job(connection, jobs.get_key(connection, job_id), after_seq=after_seq, limit=limit)
+        return [JournalEntry(id=row[0], job_id=job_id, event=events.to_event(row)) for row in rows]
+
+    def seq_at(self, job_id: str, event_id: int) -> int:
+        """`seq` of the job's last event whose id is not higher; 0 before the first."""
+        with self._database.reading() as connection:
+            return events.seq_at(connection, jobs.get_key(connection, job_id), event_id)
 
     def cursor(self, *, job_id: str | None = None, after_id: int = 0) -> Cursor:
         """A reader of one job's events, or of all, that begins behind the entry `after_id`."""

@@ -1,0 +1,66 @@
+"""The extension: its configuration, its routes, and its background parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.serverapp import ServerApp
+from traitlets import Int, List, Unicode
+
+from omnirt_lab.journal import Journal
+from omnirt_server.feed import Feed
+from omnirt_server.handlers import ROUTES
+from omnirt_server.limits import Limits
+from omnirt_server.reaper import Reaper
+from omnirt_server.services import Services
+from omnirt_server.settings import SERVICES_KEY
+
+
+class OmniRTApp(ExtensionApp):
+    """Shows every job of the journal, live, and runs jobs for others."""
+
+    name = "omnirt"
+    extension_url = "/omnirt"
+    load_other_extensions = True
+
+    state_dir = Unicode("", help="The lab's state directory; by default the user's.").tag(config=True)
+    allowed_models = List(
+        Unicode(), ["tiny-shapes"], help="Models that requests may load: built-in names, folders, hub ids."
+    ).tag(config=True)
+    allowed_adapters = List(Unicode(), [], help="Sources of LoRA adapters that requests may name.").tag(config=True)
+    max_queued = Int(100, min=0, help="Jobs that may wait in one queue; one more is answered 429.").tag(config=True)
+    runners = Int(1, min=0, help="Runner kernels; 0 leaves queued jobs to other servers.").tag(config=True)
+    max_body_bytes = Int(16 * 2**20, min=1024, help="Largest body of a request.").tag(config=True)
+
+    services: Services
+
+    def initialize_settings(self) -> None:
+        """Open the journal and make what the handlers share."""
+        limits = Limits(
+            body_bytes=self.max_body_bytes,
+            queued_jobs=self.max_queued,
+            allowed_models=tuple(self.allowed_models),
+            allowed_adapters=tuple(self.allowed_adapters),
+        )
+        journal = Journal.open(Path(self.state_dir) if self.state_dir else None)
+        feed = Feed(journal)
+        self.services = Services(journal=journal, limits=limits, feed=feed, parts=[feed, Reaper(journal)])
+        self.settings[SERVICES_KEY] = self.services
+
+    def initialize_handlers(self) -> None:
+        """Mount the routes."""
+        self.handlers.extend(ROUTES)
+
+    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:  # noqa: ARG002  # the server's hook
+        self.services.start()
+
+    async def stop_extension(self) -> None:
+        """Stop the background parts and close the journal."""
+        await self.services.stop()
+
+    def current_activity(self) -> dict[str, Any] | None:
+        """Jobs that run or wait keep a server from being culled as idle."""
+        active = self.services.journal.list_jobs(states=("queued", "running"), limit=1)
+        return {"jobs": len(active)} if active else None

@@ -1,0 +1,30 @@
+"""The routes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tornado.web import RequestHandler
+
+from omnirt_server.handlers.artifacts import ArtifactHandler
+from omnirt_server.handlers.events import EventsHandler
+from omnirt_server.handlers.generate import GenerateHandler
+from omnirt_server.handlers.health import HealthHandler, ReadyHandler
+from omnirt_server.handlers.jobs import JobHandler, JobsHandler
+from omnirt_server.handlers.runs import RunHandler, RunsHandler
+from omnirt_server.handlers.stream import StreamHandler
+
+_JOB: Final = r"/v1/jobs/([^/]+)"
+
+ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
+    (r"/healthz", HealthHandler),
+    (r"/readyz", ReadyHandler),
+    (r"/v1/generate", GenerateHandler),
+    (r"/v1/jobs", JobsHandler),
+    (_JOB, JobHandler),
+    (rf"{_JOB}/events", EventsHandler),
+    (rf"{_JOB}/stream", StreamHandler),
+    (r"/v1/runs", RunsHandler),
+    (r"/v1/runs/([^/]+)", RunHandler),
+    (r"/v1/artifacts/([^/]+)", ArtifactHandler),
+]

@@ -1,0 +1,135 @@
+"""What every handler does alike: who may ask, what is decoded, how errors are answered."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from http.client import responses
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from tornado import web
+
+from omnirt_lab.errors import InvalidRequestError, LabError
+from omnirt_lab.records import Record
+from omnirt_lab.records.api import ApiError, ErrorBody
+from omnirt_server.failures import TooLargeError, body_of, status_of, type_of
+from omnirt_server.services import Services
+from omnirt_server.settings import SERVICES_KEY
+
+T = TypeVar("T")
+
+
+class LabHandler(ExtensionHandlerMixin, APIHandler):
+    """A route of the API. Methods carry `@web.authenticated` and, below it, `@authorized`."""
+
+    auth_resource = "omnirt"
+    media_type = "application/json"
+
+    @property
+    def services(self) -> Services:
+        """What all handlers share."""
+        services: Services = self.settings[SERVICES_KEY]
+        return services
+
+    async def prepare(self, **kwargs: Any) -> None:
+        """Refuse what is too large, before anything reads it."""
+        await super().prepare(**kwargs)
+        limit = self.services.limits.body_bytes
+        size = max(len(self.request.body), int(self.request.headers.get("Content-Length") or 0))
+        if size > limit:
+            raise TooLargeError(f"the body has {size:,} bytes; at most {limit:,} are taken", hint="Send less at once.")
+
+    def get_login_url(self) -> str:
+        """Answer 401 where a page would send people to log in."""
+        self.set_header("WWW-Authenticate", "Bearer")
+        raise web.HTTPError(401, "a token is needed")
+
+    def decode(self, kind: type[T]) -> T:
+        """The body as a record.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it is no JSON or has another shape; it names the field.
+        """
+        try:
+            return msgspec.json.decode(self.request.body or b"{}", type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(
+                f"the body is not what this route takes: {error}", hint="See /openapi.json for its shape."
+            ) from error
+
+    def query(self, kind: type[T]) -> T:
+        """The arguments after `?` as a record.
+
+        Raises
+        ------
+        InvalidRequestError
+            If one is unknown to it or has no meaning.
+        """
+        given = {name: values[-1].decode("utf-8", "replace") for name, values in self.request.query_arguments.items()}
+        given.pop("token", None)
+        try:
+            return msgspec.convert(given, type=kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise InvalidRequestError(
+                f"the query is not what this route takes: {error}", hint="See /openapi.json for what it takes."
+            ) from error
+
+    def reply(self, value: object, *, status: int = 200) -> None:
+        """Answer with a record as JSON."""
+        self.set_status(status)
+        self.media_type = "application/json"
+        self.finish(msgspec.json.encode(value))
+
+    def finish(self, *args: Any, **kwargs: Any) -> Future[None]:
+        """End the answer, which is of `media_type`."""
+        done: Future[None] = super().finish(*args, set_content_type=self.media_type, **kwargs)
+        return done
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Answer an error of ours with its own status."""
+        error = _exception_of(kwargs)
+        super().send_error(status_of(error) if isinstance(error, LabError) else status_code, **kwargs)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """The one shape of every error."""
+        error = _exception_of(kwargs)
+        if isinstance(error, LabError):
+            body = body_of(error)
+        else:
+            body = _body_of_status(status_code, error if isinstance(error, web.HTTPError) else None)
+        if status_code == 429:
+            self.set_header("Retry-After", "1")
+        self.reply(body, status=status_code)
+
+    def log_exception(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """An error of ours is an answer; anything else is logged with its traceback."""
+        if isinstance(error, LabError) and status_of(error) < 500:
+            self.log.info("%s %s: %s", self.request.method, self.request.path, error)
+        else:
+            super().log_exception(kind, error, trace)
+
+
+def _exception_of(kwargs: dict[str, Any]) -> BaseException | None:
+    error: BaseException | None = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+    return error
+
+
+def _body_of_status(status: int, error: web.HTTPError | None) -> ErrorBody:
+    phrase = responses.get(status, "Unknown error")
+    message = (error.log_message if error is not None else None) or phrase
+    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    return ErrorBody(error=ApiError(message=message, type=type_of(status), code=code))
+
+
+class NoQuery(Record, frozen=True, forbid_unknown_fields=True):
+    """The query of a route that takes none."""

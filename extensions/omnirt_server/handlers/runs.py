@@ -1,0 +1,65 @@
+"""The history: runs, one report, and the files that they made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from omnirt_lab.journal import RunQuery, RunRow
+from omnirt_lab.records import JobState, Record, Task
+from omnirt_server.handlers.base import LabHandler, NoQuery
+
+
+class RunsQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs."""
+
+    model: str | None = None
+
+    task: Task | None = None
+
+    state: JobState | None = None
+
+    since_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    """Wall clock, milliseconds since 1970."""
+
+    prompt: str | None = None
+    """A part of the prompt, in upper or lower case."""
+
+    tag: str | None = None
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+
+
+class RunPage(Record, frozen=True, kw_only=True):
+    """Runs, the latest first."""
+
+    runs: tuple[RunRow, ...]
+
+
+class RunsHandler(LabHandler):
+    """`GET /v1/runs`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Return the runs that match, newest first."""
+        query = msgspec.convert(msgspec.structs.asdict(self.query(RunsQuery)), RunQuery)
+        rows = await asyncio.to_thread(self.services.journal.query_runs, query)
+        self.reply(RunPage(runs=tuple(rows)))
+
+
+class RunHandler(LabHandler):
+    """`GET /v1/runs/{id}`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, run_id: str) -> None:
+        """Return the run's report, as far as it has come."""
+        self.query(NoQuery)
+        self.reply(await asyncio.to_thread(self.services.journal.get_report, run_id))

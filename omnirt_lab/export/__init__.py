@@ -1,0 +1,1 @@
+"""Reports and traces in the formats of other tools."""
