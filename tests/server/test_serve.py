@@ -1,0 +1,156 @@
+"""`omnirt serve`, started as a person starts it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server.serving import free_port, server_environment, stop, wait_until_ready
+
+OMNIRT = str(Path(sys.executable).with_name("omnirt"))
+
+
+@contextmanager
+def served(home: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The greeting of a server that answers, and its process."""
+    port = free_port()
+    log = home / "serve.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [OMNIRT, "serve", "--port", str(port), "--runners", "0", *flags],
+            env=server_environment(home / "state", home),
+            cwd=home,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until_ready(process, f"http://127.0.0.1:{port}", log)
+        yield log.read_text(), process
+    finally:
+        stop(process)
+
+
+def test_the_greeting_names_address_and_token_and_its_curl_lines_work(tmp_path: Path):
+    with served(tmp_path) as (greeting, _):
+        command = re.search(r"metrics (curl .*)", greeting)
+        asked = re.search(r"try     (curl .*)", greeting)
+        assert command is not None
+        assert asked is not None
+        metrics = subprocess.run(command[1], shell=True, capture_output=True, text=True, check=True)
+        queued = asked[1].replace('"inputs"', '"async_run": true, "inputs"')
+        answer = subprocess.run(queued, shell=True, capture_output=True, text=True, check=True)
+
+    assert "# TYPE" in metrics.stdout
+    assert '"state":"queued"' in answer.stdout
+
+
+def test_only_the_labs_own_routes_are_there_and_the_root_leads_to_the_page(tmp_path: Path):
+    with served(tmp_path, "--token", "secret") as (greeting, _):
+        url = re.search(r"http://\S+/", greeting)
+        assert url is not None
+        with httpx.Client(base_url=url[0], headers={"Authorization": "Bearer secret"}) as client:
+            kept_out = {path: client.get(path).status_code for path in ("api/kernels", "api/contents", "api/terminals")}
+            jobs = client.get("v1/jobs")
+
+    assert kept_out == dict.fromkeys(kept_out, 404)
+    assert jobs.json() == {"jobs": [], "next_before": None}
+
+
+def test_metrics_need_the_token_where_others_reach_the_port(tmp_path: Path):
+    with served(tmp_path, "--host", "0.0.0.0", "--token", "secret") as (greeting, _):
+        url = re.search(r"http://\S+/", greeting)
+        assert url is not None
+        without = httpx.get(f"{url[0]}metrics").status_code
+        with_token = httpx.get(f"{url[0]}metrics", headers={"Authorization": "Bearer secret"}).status_code
+
+    assert (without, with_token) == (403, 200)
+    assert "127.0.0.1" in url[0]
+
+
+def test_a_configuration_file_wins_over_defaults_and_a_flag_over_both(tmp_path: Path):
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "jupyter_omnirt_config.py").write_text("c.OmniRTApp.max_queued = 0\nc.ServerApp.base_url = '/lab/'\n")
+    environment = server_environment(tmp_path / "state", tmp_path)
+    del environment["JUPYTER_NO_CONFIG"]
+    code = (
+        "import argparse, sys; from omnirt_server import serve; from omnirt_server.hosted import make_server\n"
+        "parser = argparse.ArgumentParser(); serve.add_arguments(parser)\n"
+        "server = make_server(serve.arguments_to_argv(parser.parse_args(sys.argv[1:])), defaults={'port': 8000})\n"
+        "app = server.extension_manager.extension_apps['omnirt_server'].pop()\n"
+        "print(server.port, server.base_url, app.max_queued, app.allowed_models)"
+    )
+    port = free_port()
+
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--port", str(port), "--max-queued", "7", "--model", "mine"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout.split(maxsplit=3) == [str(port), "/lab/", "7", "['tiny-shapes', 'mine']\n"]
+
+
+def test_a_busy_port_is_an_error_at_once(tmp_path: Path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+
+        result = subprocess.run(
+            [OMNIRT, "serve", "--port", str(port)],
+            env=server_environment(tmp_path / "state", tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert result.returncode == 1
+    assert f"port {port} is not available" in result.stderr
+
+
+def test_an_unusable_state_directory_is_an_error_that_says_what_to_do(tmp_path: Path):
+    (tmp_path / "state").write_text("a file where the directory should be")
+
+    result = subprocess.run(
+        [OMNIRT, "serve", "--port", str(free_port())],
+        env=server_environment(tmp_path / "state", tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert result.returncode == 1
+    assert "OMNIRT_STATE_DIR" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_stops_the_server(tmp_path: Path):
+    with served(tmp_path) as (_, process):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_the_server_maps_no_torch(tmp_path: Path):
+    with served(tmp_path) as (_, process):
+        maps = Path(f"/proc/{process.pid}/maps")
+        if not maps.exists():
+            pytest.skip("needs /proc")
+        mapped = maps.read_text()
+
+    assert "libtorch" not in mapped
