@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from jupyter_server.serverapp import ServerApp
 from traitlets import default
@@ -20,7 +20,7 @@ class HostedServer(ServerApp):
     """`omnirt serve`. Its defaults differ from Jupyter's; flags and configuration files win over them."""
 
     name = "omnirt-serve"
-    default_services: ClassVar[tuple[str, ...]] = ("api", "auth", "security")  # type: ignore[assignment]  # thirteen there
+    default_services = ("api", "auth", "security")  # type: ignore[assignment]  # a tuple of thirteen there
 
     @default("allow_root")
     def _default_allow_root(self) -> bool:
