@@ -24,7 +24,8 @@ MAX_JOBS: Final = 64
 MAX_FRAMES: Final = 512
 """Newest events that are kept of each."""
 
-READ_AT_ONCE: Final = 1000
+BATCH: Final = 128
+"""Events that a subscriber gets at once: what waits in the socket's buffer of one that does not read."""
 
 
 class Frame(NamedTuple):
@@ -128,10 +129,11 @@ class Feed:
         kept = self._recent.get(job_id)
         if not kept or kept[0].seq > after_seq + 1:
             return None
-        return kept[after_seq + 1 - kept[0].seq :]
+        begin = after_seq + 1 - kept[0].seq
+        return kept[begin : begin + BATCH]
 
     async def _read(self, job_id: str, after_seq: int) -> Sequence[Frame]:
-        entries = await asyncio.to_thread(self._journal.entries, job_id, after_seq=after_seq, limit=READ_AT_ONCE)
+        entries = await asyncio.to_thread(self._journal.entries, job_id, after_seq=after_seq, limit=BATCH)
         return await asyncio.to_thread(lambda: [frame_of(entry) for entry in entries])
 
     async def _is_over(self, job_id: str, after_seq: int) -> bool:
