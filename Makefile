@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE = 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check-types check-layers unit wheel bench readme-picture clean
+.PHONY: help demo test lint check-types check-layers system-packages unit wheel bench readme-picture clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,7 +43,16 @@ check-types: $(VENV)/.dev
 check-layers: $(VENV)/.dev
 	$(RUN)/lint-imports --no-logo
 
-unit: $(VENV)/.dev
+system-packages:  ## Chromium and Prometheus for the tests that drive them, where this may install them
+	@if command -v chromium > /dev/null && command -v promtool > /dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		(apt-get install -y --no-install-recommends chromium prometheus > /dev/null 2>&1) || \
+		(apt-get update > /dev/null && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y --no-install-recommends chromium prometheus > /dev/null) || \
+		echo "chromium and prometheus could not be installed: their tests are skipped"; \
+	else echo "install chromium and prometheus to run the tests that drive them; they are skipped"; fi
+
+unit: system-packages $(VENV)/.dev
 	$(RUN)/pytest
 
 wheel: $(VENV)/.dev  ## build the wheel and try what is in it
