@@ -9,8 +9,8 @@ from omnirt_lab.journal.journal import Journal
 from omnirt_lab.journal.png import METADATA_KEY, png_with_metadata, read_png_metadata
 from omnirt_lab.journal.previews import Preview
 from omnirt_lab.journal.purge import Purged
-from omnirt_lab.journal.runs import RunQuery, RunRow
-from omnirt_lab.journal.snapshots import Snapshot
+from omnirt_lab.journal.runs import RunQuery
+from omnirt_lab.journal.snapshots import SERIES, Snapshot
 from omnirt_lab.journal.state import state_dir
 from omnirt_lab.journal.workers import Worker, WorkerRecord, published_queue
 from omnirt_lab.journal.writer import JobWriter
@@ -27,7 +27,6 @@ __all__ = [
     "Preview",
     "Purged",
     "RunQuery",
-    "RunRow",
     "Snapshot",
     "Worker",
     "WorkerRecord",

@@ -23,12 +23,12 @@ from omnirt_lab.journal.events import JournalEntry
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import Preview
 from omnirt_lab.journal.purge import Purged, purge
-from omnirt_lab.journal.runs import RunQuery, RunRow
+from omnirt_lab.journal.runs import RunQuery
 from omnirt_lab.journal.snapshots import Snapshot
 from omnirt_lab.journal.state import usable_directory
 from omnirt_lab.journal.workers import Worker, WorkerRecord
 from omnirt_lab.journal.writer import JobWriter
-from omnirt_lab.records import AnyEvent, GenerateRequest, JobCancelledData, JobState, RunReport
+from omnirt_lab.records import AnyEvent, GenerateRequest, JobCancelledData, JobState, RunReport, RunRow
 
 if TYPE_CHECKING:
     import pandas as pd

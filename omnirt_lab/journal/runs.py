@@ -13,7 +13,7 @@ from omnirt_lab.errors import InvalidRequestError, JournalCorruptError, RunNotFo
 from omnirt_lab.journal.clock import wall_ms
 from omnirt_lab.journal.events import to_json
 from omnirt_lab.journal.sparse import sparse
-from omnirt_lab.records import ExecutionMode, JobState, MemoryKind, Record, RunReport, Task
+from omnirt_lab.records import JobState, Record, RunReport, RunRow, Task
 
 MIN_PREFIX_CHARS: Final = 6
 
@@ -42,72 +42,6 @@ class RunQuery(Record, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     offset: int = 0
-
-
-class RunRow(Record, frozen=True, kw_only=True):
-    """What the history shows of a run without opening its report."""
-
-    run_id: str
-    job_id: str
-    state: JobState
-    task: str
-    model: str
-    backend: str
-    execution_mode: ExecutionMode | None
-    worker_id: str | None
-
-    enqueued_at_ms: int
-    """Wall clock, milliseconds since 1970."""
-
-    finished_at_ms: int | None
-    queue_wait_ms: float | None
-    duration_ms: float | None
-    prompt: str
-    negative_prompt: str | None
-
-    seed: int | None
-    """Of the first picture; None where the run drew from the global state."""
-
-    steps: int | None
-    """Planned denoising steps."""
-
-    guidance_scale: float | None
-    width_px: int | None
-    height_px: int | None
-    num_images: int
-
-    scheduler: str | None
-    """The diffusers class that ran; what was asked for, where the run did not get so far."""
-    """As the request named it; None for the model's own."""
-
-    batch_size: int | None
-    memory_kind: MemoryKind | None
-
-    peak_bytes: int | None
-    """Of the device with the highest peak; what it counts, `memory_kind` says."""
-
-    cache_hits: tuple[str, ...]
-
-    saved_ms: float | None
-    """By all caches together."""
-
-    error_type: str | None
-
-    artifact_sha256: str | None
-    """The first output."""
-
-    timings: dict[str, float]
-    """`<stage>_ms` → milliseconds."""
-
-    tags: tuple[str, ...] = ()
-
-    rating: int | None = None
-    """1 to 5."""
-
-    note: str | None = None
-
-    deleted_at_ms: int | None = None
-    """When it was put into the trash."""
 
 
 ROW_COLUMNS: Final = RunRow.__struct_fields__

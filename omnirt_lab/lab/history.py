@@ -19,7 +19,8 @@ from omnirt_lab.views import tables
 if TYPE_CHECKING:
     import pandas
 
-    from omnirt_lab.journal import Journal, RunRow
+    from omnirt_lab.journal import Journal
+    from omnirt_lab.records import RunRow
 
 _SECONDS_OF: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _FILTER_HINTS: Final = {

@@ -57,6 +57,7 @@ from omnirt_lab.records.facts import (
     ProbeCost,
     Resolved,
 )
+from omnirt_lab.records.history import RunRow
 from omnirt_lab.records.report import (
     SCHEMA_VERSION,
     BackendSpan,
@@ -136,6 +137,7 @@ __all__ = [
     "ReportWarning",
     "Resolved",
     "RunReport",
+    "RunRow",
     "SCHEMA_VERSION",
     "SIDE_MULTIPLE_PX",
     "StageEnd",

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from omnirt_lab.records.base import JobState, Record, Task
+from omnirt_lab.records.history import RunRow
 from omnirt_lab.records.report import GenerateResult
 from omnirt_lab.records.requests import Adapter, Config, GenerateRequest, Inputs
 
@@ -95,6 +96,12 @@ class JobPage(Record, frozen=True, kw_only=True):
 
     next_before: str | None
     """`before` of the next page; None on the last one."""
+
+
+class RunPage(Record, frozen=True, kw_only=True):
+    """Runs, the latest first."""
+
+    runs: tuple[RunRow, ...]
 
 
 class ApiError(Record, frozen=True, kw_only=True):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
 
 from omnirt_lab.records.base import Clock, Json, Record, require
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_SHA256.pattern}$"})]
 
 
 class Artifact(Record, frozen=True, kw_only=True):
     """A file that a run made, stored by its sha256."""
 
-    sha256: str
+    sha256: Sha256
     """64 lower-case hex digits of the stored bytes."""
 
     media_type: str

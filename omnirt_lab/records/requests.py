@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -20,12 +20,26 @@ SIDE_MULTIPLE_PX: Final = 8
 """Every latent-diffusion VAE halves the picture at least three times."""
 
 
+Text: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_PROMPT_CHARS})]
+Steps: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_STEPS})]
+Guidance: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+Seed: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_SEED})]
+Images: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_IMAGES})]
+SidePx: TypeAlias = Annotated[
+    int,
+    msgspec.Meta(
+        extra_json_schema={"minimum": SIDE_MULTIPLE_PX, "maximum": MAX_SIDE_PX, "multipleOf": SIDE_MULTIPLE_PX}
+    ),
+]
+# what `__post_init__` checks, for the schema alone: its messages say more than msgspec's own would
+
+
 class Inputs(Record, frozen=True, kw_only=True):
     """What the model is conditioned on. Text is kept exactly as the user wrote it."""
 
-    prompt: str = ""
+    prompt: Text = ""
 
-    negative_prompt: str | None = None
+    negative_prompt: Text | None = None
 
     image: str | None = None
     """sha256 of a stored artifact: the picture to start from."""
@@ -44,22 +58,22 @@ class Inputs(Record, frozen=True, kw_only=True):
 class Config(Record, frozen=True, kw_only=True):
     """How to run it. None means the model's own default, which the report shows in `config_resolved`."""
 
-    steps: int | None = None
+    steps: Steps | None = None
     """Denoising steps, 1 to 10,000."""
 
-    guidance_scale: float | None = None
+    guidance_scale: Guidance | None = None
     """Classifier-free guidance weight; 1 or less switches guidance off in most pipelines."""
 
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of the first picture, 0 to 2^63 - 1; picture i of a run has seed + i. None draws one, and records it."""
 
-    width: int | None = None
+    width: SidePx | None = None
     """Pixels, a multiple of 8."""
 
-    height: int | None = None
+    height: SidePx | None = None
     """Pixels, a multiple of 8."""
 
-    num_images: int = 1
+    num_images: Images = 1
 
     scheduler: str | None = None
     """A scheduler by its short name (`ddim`, `euler`, …) or diffusers class name."""

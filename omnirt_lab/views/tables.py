@@ -12,7 +12,7 @@ from omnirt_lab.views import numbers
 from omnirt_lab.views.quoting import shortened, visible
 
 if TYPE_CHECKING:
-    from omnirt_lab.journal import RunRow
+    from omnirt_lab.records import RunRow
 
 _GAP: Final = "  "
 _HISTORY: Final = ("run", "when", "state", "model", "steps", "total", "peak", "saved", "prompt")

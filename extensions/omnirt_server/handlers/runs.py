@@ -9,8 +9,9 @@ import msgspec
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from omnirt_lab.journal import RunQuery, RunRow
+from omnirt_lab.journal import RunQuery
 from omnirt_lab.records import JobState, Record, Task
+from omnirt_lab.records.api import RunPage
 from omnirt_server.handlers.base import LabHandler, NoQuery
 
 
@@ -34,12 +35,6 @@ class RunsQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
 
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
-
-
-class RunPage(Record, frozen=True, kw_only=True):
-    """Runs, the latest first."""
-
-    runs: tuple[RunRow, ...]
 
 
 class RunsHandler(LabHandler):
