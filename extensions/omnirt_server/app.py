@@ -13,6 +13,7 @@ from omnirt_lab.journal import Journal
 from omnirt_server.feed import Feed
 from omnirt_server.handlers import ROUTES
 from omnirt_server.limits import Limits
+from omnirt_server.metrics import Metrics
 from omnirt_server.reaper import Reaper
 from omnirt_server.services import Services
 from omnirt_server.settings import SERVICES_KEY
@@ -45,8 +46,14 @@ class OmniRTApp(ExtensionApp):
             allowed_adapters=tuple(self.allowed_adapters),
         )
         journal = Journal.open(Path(self.state_dir) if self.state_dir else None)
-        feed = Feed(journal)
-        self.services = Services(journal=journal, limits=limits, feed=feed, parts=[feed, Reaper(journal)])
+        feed, metrics = Feed(journal), Metrics(journal)
+        self.services = Services(
+            journal=journal,
+            limits=limits,
+            feed=feed,
+            metrics=metrics,
+            parts=[feed, metrics, Reaper(journal)],
+        )
         self.settings[SERVICES_KEY] = self.services
 
     def initialize_handlers(self) -> None:

@@ -28,6 +28,7 @@ class Follower:
         self._journal = journal
         self._on_entries = on_entries
         self._cursor = journal.cursor(after_id=after_id)
+        self._has_caught_up = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"omnirt-{name}", daemon=True)
 
@@ -35,6 +36,11 @@ class Follower:
     def after_id(self) -> int:
         """Id of the last event that was handed over."""
         return self._cursor.after_id
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether it has once come to the journal's end."""
+        return self._has_caught_up
 
     @property
     def is_alive(self) -> bool:
@@ -62,9 +68,9 @@ class Follower:
         self._journal.close_thread()
 
     def _step(self) -> None:
-        if not self._cursor.wait(_WAIT_S):
-            return
         while entries := self._cursor.read(limit=BATCH):
             self._on_entries(entries)
             if self._stopping.is_set():
                 return
+        self._has_caught_up = True
+        self._cursor.wait(_WAIT_S)

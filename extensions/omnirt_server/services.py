@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from omnirt_lab.journal import Journal
 from omnirt_server.feed import Feed
 from omnirt_server.limits import Limits
+from omnirt_server.metrics import Metrics
 
 _log: Final = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Services:
     journal: Journal
     limits: Limits
     feed: Feed
+    metrics: Metrics
     parts: list[Part] = field(default_factory=list)
     """Started in order, stopped in reverse."""
 

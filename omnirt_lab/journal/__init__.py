@@ -27,6 +27,7 @@ __all__ = [
     "Preview",
     "Purged",
     "RunQuery",
+    "SERIES",
     "Snapshot",
     "Worker",
     "WorkerRecord",

@@ -129,6 +129,15 @@ def has_after(connection: sqlite3.Connection, after_id: int) -> bool:
     return connection.execute(query, (after_id, after_id)).fetchone() is not None
 
 
+def has_job_after(connection: sqlite3.Connection, job: int, after_id: int) -> bool:
+    """Whether an event of this job has a higher id."""
+    query = (
+        "SELECT 1 FROM events WHERE job = ? AND id > ? UNION ALL "
+        "SELECT 1 FROM packed_events WHERE job = ? AND last_id > ? LIMIT 1"
+    )
+    return connection.execute(query, (job, after_id, job, after_id)).fetchone() is not None
+
+
 def seq_at(connection: sqlite3.Connection, job: int, event_id: int) -> int:
     """`seq` of the job's last event whose id is not higher; 0 before the first."""
     return sum(row[0] <= event_id for row in rows_of_job(connection, job))

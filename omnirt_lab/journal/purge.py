@@ -8,6 +8,7 @@ from collections.abc import Collection
 from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.database import Database
 from omnirt_lab.journal.runs import get_run_id
+from omnirt_lab.journal.snapshots import count_before_purge
 from omnirt_lab.records import Record
 
 
@@ -32,6 +33,7 @@ def purge(database: Database, artifacts: ArtifactStore, run_ids: Collection[str]
         connection.execute("PRAGMA secure_delete = ON")  # a prompt must not live on in the file's free pages
         size_before_bytes = _size_bytes(connection)
         keys = _keys_of(connection, run_ids)
+        count_before_purge(connection, keys)
         hashes = [sha for key in keys for sha in _delete(connection, key)]
         needless = [sha for sha in dict.fromkeys(hashes) if not _is_needed(connection, sha)]
         connection.execute("PRAGMA incremental_vacuum").fetchall()

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final
 
-from omnirt_lab.records import Record
+from omnirt_lab.errors import JournalCorruptError
+from omnirt_lab.folds import series
+from omnirt_lab.journal import events, jobs
+from omnirt_lab.records import AnyEvent, Record
+
+SERIES: Final = "series"
+"""Name of the snapshot of `folds.series`."""
 
 
 class Snapshot(Record, frozen=True, kw_only=True):
@@ -33,6 +42,29 @@ def put(connection: sqlite3.Connection, snapshot: Snapshot) -> bool:
         (snapshot.name, snapshot.after_id, snapshot.state),
     )
     return done.rowcount == 1
+
+
+def count_before_purge(connection: sqlite3.Connection, keys: Collection[int]) -> None:
+    """Take these jobs' events into the series, as far as the snapshot lacks them: nobody can read them later.
+
+    Otherwise a server that starts again from the snapshot would count less than it had shown before.
+    """
+    snapshot = find(connection, SERIES)
+    state = None if snapshot is None else series.decode(snapshot.state)
+    if snapshot is None or state is None:  # no server has shown anything yet
+        return
+    for key in keys:
+        with suppress(JournalCorruptError):  # purging is the way out of that, and the server could not read it either
+            state = series.apply(state, _entries_after(connection, key, snapshot.after_id))
+    connection.execute("UPDATE snapshots SET state = ? WHERE name = ?", (series.encode(state), SERIES))
+
+
+def _entries_after(connection: sqlite3.Connection, key: int, after_id: int) -> list[tuple[str, AnyEvent]]:
+    if not events.has_job_after(connection, key, after_id):
+        return []
+    job_id = jobs.get_job_id(connection, key)
+    rows = events.rows_of_job(connection, key)
+    return [(job_id, events.to_event(row)) for row in rows if row[0] > after_id]
 
 
 def claim_export(connection: sqlite3.Connection, key: int, target: str) -> bool:

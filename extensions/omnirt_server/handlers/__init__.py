@@ -11,6 +11,7 @@ from omnirt_server.handlers.events import EventsHandler
 from omnirt_server.handlers.generate import GenerateHandler
 from omnirt_server.handlers.health import HealthHandler, ReadyHandler
 from omnirt_server.handlers.jobs import JobHandler, JobsHandler
+from omnirt_server.handlers.metrics import MetricsHandler
 from omnirt_server.handlers.runs import RunHandler, RunsHandler
 from omnirt_server.handlers.stream import StreamHandler
 
@@ -19,6 +20,7 @@ _JOB: Final = r"/v1/jobs/([^/]+)"
 ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (r"/healthz", HealthHandler),
     (r"/readyz", ReadyHandler),
+    (r"/metrics", MetricsHandler),
     (r"/v1/generate", GenerateHandler),
     (r"/v1/jobs", JobsHandler),
     (_JOB, JobHandler),

@@ -1,0 +1,185 @@
+"""The series as Prometheus' families: names, labels, base units."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.samples import Exemplar as PrometheusExemplar
+
+from omnirt_lab.folds import series
+from omnirt_lab.folds.histogram import STAGE_BOUNDS_S, STEP_BOUNDS_S, Exemplar, Histogram
+from omnirt_lab.folds.series import SeriesState
+from omnirt_lab.records import Record
+from omnirt_lab.units import s_from_ns
+
+MAX_PRIORITIES: Final = 32
+"""Priorities with a series of their own; the API takes fewer."""
+
+_RSS: Final = "rss"
+
+
+class Levels(Record, frozen=True, kw_only=True):
+    """What stands in the journal at this moment, and is no sum of events."""
+
+    queue_depth: dict[int, int]
+    """Priority → jobs that wait."""
+
+    workers: dict[str, int]
+    """Kind → live workers."""
+
+
+class Health(Record, frozen=True, kw_only=True):
+    """Whether this server's own parts work."""
+
+    journal: bool
+    """The journal could be read."""
+
+    series: bool
+    """New events are counted."""
+
+
+def counted(state: SeriesState | None) -> Iterator[Metric]:
+    """The families of the fold; without a sample while None, because a sum that is not complete would seem to fall."""
+    state_or_empty = state or SeriesState()
+    yield _jobs(state_or_empty)
+    yield _job_durations(state_or_empty)
+    yield _stages(state_or_empty)
+    yield _steps(state_or_empty)
+    yield from _caches(state_or_empty)
+    yield from _memory(state_or_empty)
+    running = GaugeMetricFamily("omnirt_jobs_running", "Jobs that a worker has taken and that have not ended.")
+    dropped = CounterMetricFamily("omnirt_events_dropped", "Events of ended jobs that the journal could not take.")
+    if state is not None:
+        running.add_metric([], series.running(state))
+        dropped.add_metric([], state.events_dropped)
+    yield running
+    yield dropped
+
+
+def present(levels: Levels | None, health: Health) -> Iterator[Metric]:
+    """The families of what is so now; levels without a sample where they could not be read."""
+    queue = GaugeMetricFamily("omnirt_queue_depth", "Jobs that wait for a worker.", labels=["priority"])
+    workers = GaugeMetricFamily("omnirt_workers_live", "Workers whose process lives.", labels=["kind"])
+    if levels is not None:
+        for priority, jobs in _few(levels.queue_depth):
+            queue.add_metric([priority], jobs)
+        for kind, count in sorted(levels.workers.items()):
+            workers.add_metric([kind], count)
+    yield queue
+    yield workers
+    up = GaugeMetricFamily("omnirt_part_up", "1 while this part of the server does its work.", labels=["part"])
+    up.add_metric(["journal"], health.journal)
+    up.add_metric(["series"], health.series)
+    yield up
+    build = GaugeMetricFamily("omnirt_build_info", "1, with the versions.", labels=["version", "python"])
+    build.add_metric([version("omnirt-lab"), platform.python_version()], 1)
+    yield build
+
+
+def counter(name: str, documentation: str, value: float) -> Metric:
+    """A counter without labels, of another part of the server."""
+    return CounterMetricFamily(name, documentation, value=value)
+
+
+def _jobs(state: SeriesState) -> Metric:
+    family = CounterMetricFamily(
+        "omnirt_jobs",
+        "Jobs, each counted once in every state that it reached.",
+        labels=["task", "model", "execution_mode", "state"],
+    )
+    for labels, count in state.jobs.items():
+        family.add_metric(labels, count.value, exemplar=_exemplar(count.exemplar))
+    return family
+
+
+def _job_durations(state: SeriesState) -> Metric:
+    family = HistogramMetricFamily(
+        "omnirt_job_duration_seconds", "From taken by a worker to the end, of jobs that succeeded.", labels=["model"]
+    )
+    _fill(family, STAGE_BOUNDS_S, (((model,), histogram) for model, histogram in state.job_durations.items()))
+    return family
+
+
+def _stages(state: SeriesState) -> Metric:
+    family = HistogramMetricFamily(
+        "omnirt_stage_duration_seconds",
+        "Stages of ended jobs; `queue` is the wait for a worker.",
+        labels=["stage", "model"],
+    )
+    _fill(family, STAGE_BOUNDS_S, state.stages.items())
+    return family
+
+
+def _steps(state: SeriesState) -> Metric:
+    family = HistogramMetricFamily("omnirt_step_duration_seconds", "Denoising steps of ended jobs.", labels=["model"])
+    _fill(family, STEP_BOUNDS_S, (((model,), histogram) for model, histogram in state.steps.items()))
+    return family
+
+
+def _caches(state: SeriesState) -> Iterator[Metric]:
+    saved_s = {name: s_from_ns(saved_ns) for name, saved_ns in state.cache_saved_ns.items()}
+    yield _by_cache("omnirt_cache_hits", "Cached values that stood in for work.", state.cache_hits)
+    yield _by_cache("omnirt_cache_requests", "Times that a cache was asked.", state.cache_requests)
+    yield _by_cache("omnirt_cache_saved_seconds", "Work that hits stood in for, less what the hits cost.", saved_s)
+
+
+def _by_cache(name: str, documentation: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, documentation, labels=["cache_type"])
+    for cache_type, value in values.items():
+        family.add_metric([cache_type], value)
+    return family
+
+
+def _memory(state: SeriesState) -> Iterator[Metric]:
+    vram = GaugeMetricFamily(
+        "omnirt_vram_peak_bytes",
+        "Highest reading of the accelerator's memory by the jobs that run, or else by the last one that did.",
+        labels=["device"],
+    )
+    process = GaugeMetricFamily(
+        "omnirt_process_memory_peak_bytes",
+        "Highest resident memory of a worker's process during the jobs that run, or else during the last one.",
+    )
+    for (kind, device), peak_bytes in series.peak_bytes(state).items():
+        if kind == _RSS:
+            process.add_metric([], peak_bytes)
+        else:
+            vram.add_metric([device], peak_bytes)
+    yield vram
+    yield process
+
+
+def _fill(
+    family: HistogramMetricFamily, bounds_s: tuple[float, ...], rows: Iterable[tuple[tuple[str, ...], Histogram]]
+) -> None:
+    bounds = [*map(str, bounds_s), "+Inf"]
+    for labels, histogram in rows:
+        filled = zip(bounds, accumulate(histogram.counts), histogram.exemplars, strict=True)
+        buckets = [_bucket(*row) for row in filled]
+        family.add_metric(labels, buckets, s_from_ns(histogram.sum_ns))
+
+
+def _bucket(
+    bound: str, count: int, exemplar: Exemplar | None
+) -> tuple[str, float] | tuple[str, float, PrometheusExemplar]:
+    return (bound, count) if exemplar is None else (bound, count, _exemplar(exemplar))
+
+
+def _exemplar(exemplar: Exemplar) -> PrometheusExemplar:
+    labels = {"trace_id": exemplar.trace_id, "job_id": exemplar.job_id}
+    return PrometheusExemplar(labels, exemplar.value, exemplar.timestamp_s)
+
+
+def _few(queue_depth: Mapping[int, int]) -> Iterator[tuple[str, int]]:
+    """The highest priorities, and the sum of the others; priority 0 always, so that an empty queue is seen as 0."""
+    ordered = sorted(({0: 0} | dict(queue_depth)).items(), reverse=True)
+    for priority, jobs in ordered[:MAX_PRIORITIES]:
+        yield str(priority), jobs
+    if rest := ordered[MAX_PRIORITIES:]:
+        yield series.OTHER, sum(jobs for _, jobs in rest)
