@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         last_report,
         models,
         observe,
+        replay,
         submit,
         unobserve,
     )
     from omnirt_lab.lab.history import History
     from omnirt_lab.lab.jobs import Job
+    from omnirt_lab.lab.replay import Replay
     from omnirt_lab.lab.results import GenerateResult, RunReport
     from omnirt_lab.lab.session import Lab
     from omnirt_lab.records import Adapter, Artifact, Config, GenerateRequest, Inputs
@@ -50,6 +52,7 @@ _HOME_OF: Final = {
             "last_report",
             "models",
             "observe",
+            "replay",
             "submit",
             "unobserve",
         ),
@@ -61,6 +64,7 @@ _HOME_OF: Final = {
     "History": "omnirt_lab.lab.history",
     "Job": "omnirt_lab.lab.jobs",
     "Lab": "omnirt_lab.lab.session",
+    "Replay": "omnirt_lab.lab.replay",
     "LabError": "omnirt_lab.errors",
 }
 """Public name → the module that has it; loaded when it is first asked for (PEP 562)."""
@@ -76,6 +80,7 @@ __all__ = [
     "Job",
     "Lab",
     "LabError",
+    "Replay",
     "RunReport",
     "cache",
     "configure",
@@ -86,6 +91,7 @@ __all__ = [
     "last_report",
     "models",
     "observe",
+    "replay",
     "submit",
     "unobserve",
 ]

@@ -8,12 +8,18 @@ from importlib.metadata import entry_points, version
 from types import ModuleType
 from typing import Final
 
-from omnirt_lab.cli import debug, history, models, run
+from omnirt_lab.cli import debug, history, models, replay, run
 from omnirt_lab.cli.output import print_error
 from omnirt_lab.errors import InvalidRequestError, LabError
 from omnirt_lab.lab.words import WordsParser
 
-_COMMANDS: Final[dict[str, ModuleType]] = {"run": run, "history": history, "models": models, "debug": debug}
+_COMMANDS: Final[dict[str, ModuleType]] = {
+    "run": run,
+    "history": history,
+    "models": models,
+    "debug": debug,
+    "replay": replay,
+}
 
 _PLUGINS: Final = "omnirt.commands"
 """Entry points of packages above this one, such as the server's `serve`; each names a module like those here."""

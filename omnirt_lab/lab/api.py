@@ -15,6 +15,7 @@ unobserve = LAB.unobserve
 history = LAB.history
 get_report = LAB.get_report
 last_report = LAB.last_report
+replay = LAB.replay
 get_job = LAB.get_job
 models = LAB.models
 configure = LAB.configure

@@ -20,6 +20,7 @@ from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
 from omnirt_lab.lab.options import RequestOptions, with_request_options
 from omnirt_lab.lab.progress import progress_listener
+from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.records import AnyEvent, JobState, Task
@@ -113,6 +114,33 @@ class Lab:
         request = build_request(prompt, options)
         job = self.engine.submit(request, priority=priority, idempotency_key=idempotency_key)
         return Job(self.engine.journal, job.job_id, job.run_id)
+
+    def replay(self, source: Source, *, progress: bool = True) -> Replay:
+        """Run a recorded request again, and compare what comes out with what came then.
+
+        What decides the bits is restored: seed, steps, guidance, size, scheduler, dtype, adapters, number of pictures.
+        What belongs to this process, such as threads and versions, stays as it is; the answer names what differs.
+
+        Parameters
+        ----------
+        source
+            A run's id or report, or a picture that the lab has stored: its path, its bytes, or a PIL image.
+
+        Returns
+        -------
+        Replay
+            `verdict`, `max_abs_diff`, `differing_fields`, and the new run's `result`.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the run cannot be repeated; the message says why. Nothing was loaded.
+        RunNotFoundError, UnknownModelError
+            If there is no such run, or its model is not here.
+        """
+        then = recorded(self.journal, source)
+        listeners = [listener for listener in (progress_listener(progress),) if listener is not None]
+        return compared(then, result_of(self.engine.run(then.request, listeners=listeners)))
 
     def observe(
         self,

@@ -54,9 +54,15 @@ def debug(line: str) -> Any:
     print(report(line).debug())  # noqa: T201  # a magic's own output
 
 
+def replay(line: str) -> Any:
+    """Run a recorded run again, by its id or picture file, and compare; the latest without one."""
+    return lab.replay(line.strip() or lab.last_report())
+
+
 COMMANDS: Final[dict[str, Callable[[str], Any]]] = {
     "history": history,
     "models": models,
     "report": report,
     "debug": debug,
+    "replay": replay,
 }

@@ -44,6 +44,16 @@ def test_run_as_json_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["outputs"] == result["metadata"]["artifacts"]
 
 
+def test_replay_says_its_verdict_in_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", PROMPT, "--steps", "2", "--json"])
+    run_id = json.loads(capsys.readouterr().out)["metadata"]["run_id"]
+
+    assert main(["replay", run_id]) == 0
+    assert "bit-exact" in capsys.readouterr().out
+    assert main(["replay", run_id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "bit_exact"
+
+
 def test_history_models_and_debug_have_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", PROMPT, "--steps", "2"])
     capsys.readouterr()

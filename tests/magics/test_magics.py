@@ -87,6 +87,15 @@ def test_history_report_and_models_come_as_objects(shell: InteractiveShell) -> N
     assert "tiny-shapes" in repr(shell.run_line_magic("omnirt", "models"))
 
 
+def test_replay_runs_the_latest_run_again(shell: InteractiveShell) -> None:
+    shell.run_line_magic("omnirt", "a red circle --steps 2")
+
+    replay = shell.run_line_magic("omnirt", "replay")
+
+    assert replay.verdict == "bit_exact"
+    assert len(omnirt_lab.history().rows()) == 2
+
+
 def test_debug_reads_the_latest_report(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("omnirt", "a red circle --steps 2")
 

@@ -20,6 +20,11 @@ assert_type(result.report.timings, dict[str, float])
 assert_type(result.report.to_png(), bytes)
 figure: Figure = result.report.figure()
 
+replay = lab.replay("picture.png")
+assert_type(replay, lab.Replay)
+assert_type(replay.result, lab.GenerateResult)
+assert_type(replay.differing_fields, tuple[str, ...])
+
 job = lab.submit("a red circle", priority=1)
 assert_type(job, lab.Job)
 assert_type(job.result(timeout=60.0), lab.GenerateResult)
