@@ -41,10 +41,22 @@ class NotAvailableError(InvalidRequestError):
     code = "not_available"
 
 
+class TooLargeError(InvalidRequestError):
+    """The request's body is larger than the server takes."""
+
+    code = "too_large"
+
+
 class UnknownModelError(LabError, LookupError):
     """No built-in model, local folder or cached hub model has this name."""
 
     code = "unknown_model"
+
+
+class ModelNotAllowedError(UnknownModelError):
+    """The model is neither allowed by the server's operator nor published by a notebook."""
+
+    code = "model_not_allowed"
 
 
 class ModelLoadError(LabError):
