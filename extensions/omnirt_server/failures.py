@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 from omnirt_lab.errors import (
     ArtifactNotFoundError,
@@ -17,8 +17,10 @@ from omnirt_lab.errors import (
     QueueFullError,
     RunNotFoundError,
     StateDirError,
+    TooLargeError,
     UnknownModelError,
 )
+from omnirt_lab.records import RunReport
 from omnirt_lab.records.api import ApiError, ErrorBody
 
 STATUS_OF: Final[dict[type[LabError], int]] = {
@@ -52,16 +54,43 @@ _TYPE_OF: Final = {
 }
 
 
-class TooLargeError(InvalidRequestError):
-    """The body is larger than the server takes."""
+class InvalidMessageError(InvalidRequestError):
+    """A WebSocket message that was not understood."""
 
-    code = "too_large"
+    code = "invalid_message"
+
+    @classmethod
+    def of(cls, error: Exception, *, hint: str) -> Self:
+        """For what the decoder says; it may quote the message, which may be long."""
+        return cls(f"the message was not understood: {error}"[:500], hint=hint)
 
 
-class ModelNotAllowedError(UnknownModelError):
-    """The model is neither allowed by the operator nor published by a notebook."""
+def error_of(report: RunReport) -> LabError:
+    """Why a run that ended without success did, as the error that its worker raised.
 
-    code = "model_not_allowed"
+    What is no error of ours, such as a pipeline's RuntimeError, is a PipelineError.
+    """
+    if report.state == "cancelled":
+        return JobCancelledError(
+            f"the job {report.job_id} was cancelled", hint="Send the request again to have it after all."
+        )
+    if report.error is None:
+        return PipelineError(
+            f"the job {report.job_id} is {report.state}, and its report does not say why",
+            hint=f"See its events: /v1/jobs/{report.job_id}/events.",
+        )
+    kind = _kinds(LabError).get(report.error.type)
+    message = report.error.message if kind else f"{report.error.type}: {report.error.message}"
+    hint = report.error.hint or f"Its report says where: /v1/runs/{report.run_id}."
+    return (kind or PipelineError)(message, hint=hint)
+
+
+def _kinds(base: type[LabError]) -> dict[str, type[LabError]]:
+    """`base` and what is derived from it, by class name."""
+    kinds = {base.__name__: base}
+    for kind in base.__subclasses__():
+        kinds |= _kinds(kind)
+    return kinds
 
 
 def status_of(error: LabError) -> int:

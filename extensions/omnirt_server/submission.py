@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.errors import InvalidRequestError, ModelNotAllowedError
 from omnirt_lab.journal import JobRecord, Journal, published_queue
 from omnirt_lab.records import GenerateRequest
 from omnirt_lab.records.base import Record
-from omnirt_server.failures import ModelNotAllowedError
 from omnirt_server.limits import Limits
+
+DEFAULT_MODEL: Final = GenerateRequest().model
+"""What OpenAI's routes take where the client names none."""
 
 RUNNER_QUEUE: Final = "runner"
 """Jobs that the server's own runners take."""

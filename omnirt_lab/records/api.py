@@ -127,8 +127,10 @@ class ErrorBody(Record, frozen=True, kw_only=True):
     error: ApiError
 
 
-class CancelAction(Record, frozen=True, kw_only=True, tag_field="action", tag="cancel"):
+class CancelAction(Record, frozen=True, kw_only=True):
     """The one message that a job's WebSocket takes: stop the job."""
+
+    action: Literal["cancel"]
 
 
 class CancelAcknowledged(Record, frozen=True, kw_only=True, tag_field="type", tag="cancel_acknowledged"):

@@ -10,8 +10,10 @@ from omnirt_server.handlers.artifacts import ArtifactHandler
 from omnirt_server.handlers.events import EventsHandler
 from omnirt_server.handlers.generate import GenerateHandler
 from omnirt_server.handlers.health import HealthHandler, ReadyHandler
+from omnirt_server.handlers.images import ImageEditsHandler, ImageGenerationsHandler
 from omnirt_server.handlers.jobs import JobHandler, JobsHandler
 from omnirt_server.handlers.metrics import MetricsHandler
+from omnirt_server.handlers.realtime import RealtimeHandler
 from omnirt_server.handlers.runs import RunHandler, RunsHandler
 from omnirt_server.handlers.stream import StreamHandler
 
@@ -22,10 +24,13 @@ ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (r"/readyz", ReadyHandler),
     (r"/metrics", MetricsHandler),
     (r"/v1/generate", GenerateHandler),
+    (r"/v1/images/generations", ImageGenerationsHandler),
+    (r"/v1/images/edits", ImageEditsHandler),
     (r"/v1/jobs", JobsHandler),
     (_JOB, JobHandler),
     (rf"{_JOB}/events", EventsHandler),
     (rf"{_JOB}/stream", StreamHandler),
+    (r"/v1/realtime", RealtimeHandler),
     (r"/v1/runs", RunsHandler),
     (r"/v1/runs/([^/]+)", RunHandler),
     (r"/v1/artifacts/([^/]+)", ArtifactHandler),

@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado import web
 
-from omnirt_lab.errors import InvalidRequestError, LabError
-from omnirt_lab.records import Record
+from omnirt_lab.errors import InvalidRequestError, LabError, TooLargeError
+from omnirt_lab.records import Artifact, Record
 from omnirt_lab.records.api import ApiError, ErrorBody
-from omnirt_server.failures import TooLargeError, body_of, status_of, type_of
+from omnirt_server.failures import body_of, status_of, type_of
 from omnirt_server.services import Services
 from omnirt_server.settings import SERVICES_KEY
 
@@ -57,7 +57,7 @@ class LabHandler(ExtensionHandlerMixin, APIHandler):
         """
         try:
             return msgspec.json.decode(self.request.body or b"{}", type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(
                 f"the body is not what this route takes: {error}", hint="See /openapi.json for its shape."
             ) from error
@@ -129,6 +129,12 @@ def _body_of_status(status: int, error: web.HTTPError | None) -> ErrorBody:
     message = (error.log_message if error is not None else None) or phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     return ErrorBody(error=ApiError(message=message, type=type_of(status), code=code))
+
+
+def artifact_url(handler: JupyterHandler, artifact: Artifact) -> str:
+    """Where the file is, by the address that the client used for this server."""
+    request = handler.request
+    return f"{request.protocol}://{request.host}{handler.base_url}v1/artifacts/{artifact.sha256}"
 
 
 class NoQuery(Record, frozen=True, forbid_unknown_fields=True):

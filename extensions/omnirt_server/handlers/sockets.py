@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,8 @@ from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from omnirt_lab.records import Artifact
+from omnirt_server.handlers.base import artifact_url
 from omnirt_server.services import Services
 from omnirt_server.settings import SERVICES_KEY
 
@@ -21,11 +24,18 @@ KEY_PREFIX: Final = "openai-insecure-api-key."
 """How browsers' OpenAI clients send the key, as one of the subprotocols."""
 
 
+SUBPROTOCOLS: Final = ("realtime", "omnirt")
+
+
 class LabSocket(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandler):
-    """A WebSocket of the API. `serve` runs as a task from `open` until either side ends it."""
+    """A WebSocket of the API. What it sends beside its answers runs in tasks, which end with the connection."""
 
     auth_resource = "omnirt"
-    _serving: asyncio.Task[None] | None = None
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Begin without tasks."""
+        super().initialize(*args, **kwargs)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def services(self) -> Services:
@@ -56,30 +66,51 @@ class LabSocket(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, Jupyter
             raise web.HTTPError(403)
         await super().get(*args, **kwargs)
 
-    def open(self, *args: str, **kwargs: str) -> None:
-        """Begin."""
-        super().open(*args, **kwargs)
-        self._serving = asyncio.create_task(self._serve_to_end(*args))
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Browsers want one of theirs back; never the one that is the key."""
+        return next((name for name in subprotocols if name in SUBPROTOCOLS), None)
 
-    async def serve(self, *args: str) -> None:
-        """Send what there is to send; the connection is closed when this returns."""
+    async def open(self, *args: str, **kwargs: str) -> None:
+        """Begin; no message is read before this returns."""
+        super().open(*args, **kwargs)
+        await self._guard(self.opened(*args))
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Take a message; the next one is read when this returns, so a client that does not read is not read."""
+        await self._guard(self.received(message))
+
+    async def opened(self, *args: str) -> None:
+        """Say what comes first, and start what is sent beside the answers."""
         raise NotImplementedError
+
+    async def received(self, message: str | bytes) -> None:
+        """Answer a message."""
+        raise NotImplementedError
+
+    def start(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Do this beside the client's messages; cancel it when the connection ends."""
+        task = asyncio.create_task(self._guard(sending))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def send(self, value: object) -> None:
         """Send a record as JSON, and wait until the client takes it."""
         await self.write_message(msgspec.json.encode(value).decode())
 
+    def artifact_url(self, artifact: Artifact) -> str:
+        """Where the file is, by the address that the client used for this server."""
+        return artifact_url(self, artifact)
+
     def on_close(self) -> None:
         """Stop sending."""
-        if self._serving is not None:
-            self._serving.cancel()
+        for task in self._tasks:
+            task.cancel()
         super().on_close()
 
-    async def _serve_to_end(self, *args: str) -> None:
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await self.serve(*args)
-            self.close(1000)
-        except (WebSocketClosedError, asyncio.CancelledError):  # the client has gone
+            await work
+        except WebSocketClosedError:  # the client has gone
             return
         except Exception:  # an edge that must answer
             self.log.exception("a WebSocket of %s failed", self.request.path)

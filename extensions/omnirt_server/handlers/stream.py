@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import msgspec
 
 from omnirt_lab.errors import JobNotFoundError, LabError
-from omnirt_lab.records.api import ApiError, CancelAcknowledged, CancelAction, StreamError
-from omnirt_server.failures import body_of
+from omnirt_lab.records.api import CancelAcknowledged, CancelAction, StreamError
+from omnirt_server.failures import InvalidMessageError, body_of
 from omnirt_server.handlers.sockets import LabSocket
 
-_decoder = msgspec.json.Decoder(CancelAction)
+_decoder: Final = msgspec.json.Decoder(CancelAction)
 
-NO_SUCH_JOB = 4404
+NO_SUCH_JOB: Final = 4404
 """Close code for a job that the journal does not have."""
 
 
@@ -22,37 +23,34 @@ class StreamHandler(LabSocket):
 
     _job_id: str = ""
 
-    async def serve(self, *args: str) -> None:
-        """Send the job's events."""
-        (job_id,) = args
-        self._job_id = job_id
+    async def opened(self, *args: str) -> None:
+        """Start sending."""
+        (self._job_id,) = args
+        self.start(self._send_events())
+
+    async def received(self, message: str | bytes) -> None:
+        """Cancel the job, or say what was not understood."""
         try:
-            async for frames in self.services.feed.follow(job_id):
+            await self.send(await self._cancel(message))
+        except LabError as error:
+            await self.send(StreamError(error=body_of(error).error))
+
+    async def _send_events(self) -> None:
+        try:
+            async for frames in self.services.feed.follow(self._job_id):
                 for frame in frames:
                     await self.write_message(frame.json.decode())
         except JobNotFoundError as error:
             await self.send(StreamError(error=body_of(error).error))
             self.close(NO_SUCH_JOB, error.code)
+            return
+        self.close(1000)
 
-    async def on_message(self, message: str | bytes) -> None:
-        """Cancel the job, or say what was not understood."""
+    async def _cancel(self, message: str | bytes) -> CancelAcknowledged:
         try:
             _decoder.decode(message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            await self.send(StreamError(error=_not_understood(error)))
-            return
-        try:
-            job = await asyncio.to_thread(self.services.journal.request_cancel, self._job_id)
-        except LabError as error:
-            await self.send(StreamError(error=body_of(error).error))
-            return
-        await self.send(CancelAcknowledged(job_id=job.job_id, state=job.state))
-
-
-def _not_understood(error: Exception) -> ApiError:
-    return ApiError(
-        message=f"the message was not understood: {error}",
-        type="invalid_request_error",
-        code="invalid_message",
-        hint='The one message that this stream takes is {"action": "cancel"}.',
-    )
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            hint = 'The one message that this stream takes is {"action": "cancel"}.'
+            raise InvalidMessageError.of(error, hint=hint) from error
+        job = await asyncio.to_thread(self.services.journal.request_cancel, self._job_id)
+        return CancelAcknowledged(job_id=job.job_id, state=job.state)
