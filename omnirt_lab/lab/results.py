@@ -13,7 +13,7 @@ from omnirt_lab import records
 from omnirt_lab.errors import ArtifactNotFoundError, InvalidRequestError
 from omnirt_lab.folds import diagnosis
 from omnirt_lab.lab.stores import STORES
-from omnirt_lab.views import bundle, plotly, text
+from omnirt_lab.views import bundle, html, plotly, text
 from omnirt_lab.views import diagnosis as diagnosis_view
 
 if TYPE_CHECKING:
@@ -66,6 +66,13 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
         if path is not None:
             Path(path).write_bytes(content)
         return content
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one HTML page with its pictures inside, also written to `path` if given; needs no network."""
+        page = html.report_html(self, self.pictures())
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
 
     def figure(self) -> Figure:
         """The waterfall and the memory curve as a plotly Figure, to change or save as you like."""
