@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import accumulate
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,11 +15,13 @@ from prometheus_client.samples import Exemplar as PrometheusExemplar
 from omnirt_lab.folds import series
 from omnirt_lab.folds.histogram import STAGE_BOUNDS_S, STEP_BOUNDS_S, Exemplar, Histogram
 from omnirt_lab.folds.series import SeriesState
-from omnirt_lab.records import Record
+from omnirt_lab.records import JobState, Record
 from omnirt_lab.units import s_from_ns
 
 MAX_PRIORITIES: Final = 32
 """Priorities with a series of their own; the API takes fewer."""
+
+STATES: Final[tuple[JobState, ...]] = get_args(JobState)
 
 _RSS: Final = "rss"
 
@@ -82,9 +84,13 @@ def present(levels: Levels | None, health: Health) -> Iterator[Metric]:
     yield build
 
 
-def counter(name: str, documentation: str, value: float) -> Metric:
-    """A counter without labels, of another part of the server."""
-    return CounterMetricFamily(name, documentation, value=value)
+def exported(undelivered_spans: int | None) -> Metric:
+    """What the trace export could not deliver; without a sample where nothing is exported."""
+    return CounterMetricFamily(
+        "omnirt_export_undelivered_spans",
+        "Spans that no collector took, since this server began.",
+        value=undelivered_spans,
+    )
 
 
 def _jobs(state: SeriesState) -> Metric:
@@ -93,8 +99,11 @@ def _jobs(state: SeriesState) -> Metric:
         "Jobs, each counted once in every state that it reached.",
         labels=["task", "model", "execution_mode", "state"],
     )
-    for labels, count in state.jobs.items():
-        family.add_metric(labels, count.value, exemplar=_exemplar(count.exemplar))
+    for task, model, mode in dict.fromkeys(labels[:3] for labels in state.jobs):
+        for job_state in STATES:  # those that none has reached too: a rate begins at the first 0 that was seen
+            count = state.jobs.get((task, model, mode, job_state))
+            exemplar = None if count is None else _exemplar(count.exemplar)
+            family.add_metric([task, model, mode, job_state], 0 if count is None else count.value, exemplar=exemplar)
     return family
 
 

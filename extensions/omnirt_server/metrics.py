@@ -37,14 +37,6 @@ class Counted(NamedTuple):
     state: SeriesState
 
 
-class OtherCounter(NamedTuple):
-    """A count that another part of the server keeps."""
-
-    name: str
-    documentation: str
-    read: Callable[[], float]
-
-
 class Metrics(Collector):
     """A collector of the registry that also holds jupyter_server's own series.
 
@@ -59,7 +51,7 @@ class Metrics(Collector):
     def __init__(self, journal: Journal, *, registry: CollectorRegistry = REGISTRY) -> None:
         self._journal = journal
         self._registry = registry
-        self._others: list[OtherCounter] = []
+        self._undelivered_spans: Callable[[], int] | None = None
         self._levels: Levels | None = None
         self._lock = threading.Lock()
         self._counted = _taken_up(journal)
@@ -67,9 +59,9 @@ class Metrics(Collector):
         self._follower = Follower(journal, self._on_entries, after_id=self._counted.after_id, name="series")
         self._task: asyncio.Task[None] | None = None
 
-    def add_counter(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Show a count that another part keeps: `name` without `_total`; `read` is quick and never raises."""
-        self._others.append(OtherCounter(name, documentation, read))
+    def watch_export(self, undelivered_spans: Callable[[], int]) -> None:
+        """Show how many spans the trace export could not deliver; the call is quick and never raises."""
+        self._undelivered_spans = undelivered_spans
 
     def start(self) -> None:
         """Begin, in the running loop."""
@@ -113,8 +105,7 @@ class Metrics(Collector):
         yield from families.counted(self._counted.state if has_caught_up else None)
         levels = self._levels
         yield from families.present(levels, Health(journal=levels is not None, series=self._follower.is_alive))
-        for other in self._others:
-            yield families.counter(other.name, other.documentation, other.read())
+        yield families.exported(None if self._undelivered_spans is None else self._undelivered_spans())
 
     def _on_entries(self, entries: Sequence[JournalEntry]) -> None:
         """In the follower's thread."""
