@@ -13,9 +13,11 @@ from omnirt_server.handlers.health import HealthHandler, ReadyHandler
 from omnirt_server.handlers.images import ImageEditsHandler, ImageGenerationsHandler
 from omnirt_server.handlers.jobs import JobHandler, JobsHandler
 from omnirt_server.handlers.metrics import MetricsHandler
+from omnirt_server.handlers.openapi import ContractHandler
 from omnirt_server.handlers.realtime import RealtimeHandler
 from omnirt_server.handlers.runs import RunHandler, RunsHandler
 from omnirt_server.handlers.stream import StreamHandler
+from omnirt_server.handlers.unknown import UnknownHandler
 
 _JOB: Final = r"/v1/jobs/([^/]+)"
 
@@ -23,6 +25,7 @@ ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (r"/healthz", HealthHandler),
     (r"/readyz", ReadyHandler),
     (r"/metrics", MetricsHandler),
+    (r"/openapi\.json", ContractHandler),
     (r"/v1/generate", GenerateHandler),
     (r"/v1/images/generations", ImageGenerationsHandler),
     (r"/v1/images/edits", ImageEditsHandler),
@@ -34,4 +37,6 @@ ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (r"/v1/runs", RunsHandler),
     (r"/v1/runs/([^/]+)", RunHandler),
     (r"/v1/artifacts/([^/]+)", ArtifactHandler),
+    (r"/v1/.*", UnknownHandler),
 ]
+"""The first that fits answers; `operations.py` describes each."""

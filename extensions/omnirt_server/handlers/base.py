@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
+from collections.abc import Mapping, Sequence
 from http.client import responses
 from types import TracebackType
 from typing import Any, TypeVar
@@ -68,16 +69,10 @@ class LabHandler(ExtensionHandlerMixin, APIHandler):
         Raises
         ------
         InvalidRequestError
-            If one is unknown to it or has no meaning.
+            If one is unknown to it, has no meaning or stands there twice.
         """
-        given = {name: values[-1].decode("utf-8", "replace") for name, values in self.request.query_arguments.items()}
-        given.pop("token", None)
-        try:
-            return msgspec.convert(given, type=kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise InvalidRequestError(
-                f"the query is not what this route takes: {error}", hint="See /openapi.json for what it takes."
-            ) from error
+        arguments = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
+        return fields_of(arguments, kind, what="query")
 
     def reply(self, value: object, *, status: int = 200) -> None:
         """Answer with a record as JSON."""
@@ -104,6 +99,8 @@ class LabHandler(ExtensionHandlerMixin, APIHandler):
             body = _body_of_status(status_code, error if isinstance(error, web.HTTPError) else None)
         if status_code == 429:
             self.set_header("Retry-After", "1")
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(methods_of(type(self))))
         self.reply(body, status=status_code)
 
     def log_exception(
@@ -129,6 +126,33 @@ def _body_of_status(status: int, error: web.HTTPError | None) -> ErrorBody:
     message = (error.log_message if error is not None else None) or phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     return ErrorBody(error=ApiError(message=message, type=type_of(status), code=code))
+
+
+def methods_of(handler: type[web.RequestHandler]) -> list[str]:
+    """The HTTP methods that a route answers."""
+    unimplemented = web.RequestHandler._unimplemented_method  # noqa: SLF001  # tornado's own mark of those that it lacks
+    return [name for name in handler.SUPPORTED_METHODS if getattr(handler, name.lower()) is not unimplemented]
+
+
+def fields_of(arguments: Mapping[str, Sequence[bytes]], kind: type[T], *, what: str) -> T:
+    """The named values of a query or a form as a record.
+
+    Raises
+    ------
+    InvalidRequestError
+        If one is unknown to it, has no meaning or stands there twice.
+    """
+    hint = "See /openapi.json for what it takes."
+    given = {name: values[-1].decode("utf-8", "replace") for name, values in arguments.items()}
+    if twice := [name for name, values in arguments.items() if len(values) > 1]:
+        raise InvalidRequestError(f"the {what} has {min(twice)[:80]!r} more than once", hint=hint)
+    try:
+        record = msgspec.convert(given, type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"the {what} is not what this route takes: {error}", hint=hint) from error
+    if nulls := [name for name in given if getattr(record, name) is None]:
+        raise InvalidRequestError(f"the {what} has null as {min(nulls)!r}", hint="Leave it out instead.")
+    return record
 
 
 def artifact_url(handler: JupyterHandler, artifact: Artifact) -> str:

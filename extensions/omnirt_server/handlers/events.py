@@ -10,19 +10,12 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from omnirt_lab.errors import InvalidRequestError
-from omnirt_lab.records import Record
 from omnirt_server.handlers.base import LabHandler
+from omnirt_server.queries import EventsQuery
 
 MEDIA_TYPE: Final = "text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 KEEP_ALIVE_S: Final = 15.0
-
-
-class EventsQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to begin."""
-
-    last_event_id: int | None = None
-    """As the header `Last-Event-ID`, for clients that cannot set one."""
 
 
 class EventsHandler(LabHandler):
@@ -56,9 +49,10 @@ class EventsHandler(LabHandler):
             self._sending.cancel()
 
     def _last_event_id(self) -> int:
+        asked = self.query(EventsQuery).last_event_id
         text = self.request.headers.get("Last-Event-ID")
         if text is None:
-            return self.query(EventsQuery).last_event_id or 0
+            return asked or 0
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise InvalidRequestError(
                 f"the Last-Event-ID {text[:40]!r} is no event's id",

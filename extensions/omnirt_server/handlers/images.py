@@ -6,7 +6,6 @@ import asyncio
 import base64
 from typing import Final, TypeVar
 
-import msgspec
 from jupyter_server.auth.decorator import authorized
 from PIL.Image import Resampling
 from tornado import web
@@ -15,7 +14,7 @@ from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.journal import Journal
 from omnirt_lab.records import Artifact, Config, GenerateRequest, GenerateResult, Inputs, Json, Task
 from omnirt_lab.records.images import ImageData, ImageEditForm, ImageGenerateBody, ImagesAnswer, ImageWish
-from omnirt_server.handlers.base import artifact_url
+from omnirt_server.handlers.base import artifact_url, fields_of
 from omnirt_server.handlers.submitting import SubmittingHandler
 from omnirt_server.limits import Limits
 from omnirt_server.pictures import editable_size, mask_of, opaque, read_picture, require_pixels, store_picture
@@ -70,7 +69,7 @@ class ImageEditsHandler(ImagesHandler):
     @authorized
     async def post(self) -> None:
         """Change a picture, and answer the addresses or bytes of what came of it."""
-        form = _without_stream(self._form())
+        form = _without_stream(fields_of(self.request.body_arguments, ImageEditForm, what="form"))
         image, mask = self._file("image"), self._file("mask")
         if image is None:
             raise InvalidRequestError(
@@ -79,15 +78,6 @@ class ImageEditsHandler(ImagesHandler):
         services = self.services
         request = await asyncio.to_thread(_edit, services.journal, services.limits, form, image, mask)
         await self.answer(form, request)
-
-    def _form(self) -> ImageEditForm:
-        given = {name: values[-1].decode("utf-8", "replace") for name, values in self.request.body_arguments.items()}
-        try:
-            return msgspec.convert(given, type=ImageEditForm, strict=False)
-        except msgspec.ValidationError as error:
-            raise InvalidRequestError(
-                f"the form is not what this route takes: {error}", hint="See /openapi.json for its fields."
-            ) from error
 
     def _file(self, name: str) -> bytes | None:
         unknown = self.request.files.keys() - _FILES.keys()

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
-import msgspec
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from omnirt_lab.journal import JobRecord, Journal
-from omnirt_lab.records import JobState, Record
 from omnirt_lab.records.api import JobPage, JobView
 from omnirt_server.handlers.base import LabHandler, NoQuery
+from omnirt_server.queries import JobsQuery
 from omnirt_server.views import job_view, result_of
-
-
-class JobsQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs."""
-
-    state: JobState | None = None
-
-    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
-
-    before: str | None = None
-    """Job id: only older ones."""
 
 
 class JobsHandler(LabHandler):

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
 import msgspec
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from omnirt_lab.journal import RunQuery
-from omnirt_lab.records import JobState, Record, Task
 from omnirt_lab.records.api import RunPage
 from omnirt_server.handlers.base import LabHandler, NoQuery
-
-
-class RunsQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which runs."""
-
-    model: str | None = None
-
-    task: Task | None = None
-
-    state: JobState | None = None
-
-    since_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
-    """Wall clock, milliseconds since 1970."""
-
-    prompt: str | None = None
-    """A part of the prompt, in upper or lower case."""
-
-    tag: str | None = None
-
-    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
-
-    offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+from omnirt_server.queries import RunsQuery
 
 
 class RunsHandler(LabHandler):
