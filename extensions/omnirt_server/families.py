@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
-from itertools import accumulate
 from typing import Final, get_args
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.samples import Exemplar as PrometheusExemplar
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
 
 from omnirt_lab.folds import series
 from omnirt_lab.folds.histogram import STAGE_BOUNDS_S, STEP_BOUNDS_S, Exemplar, Histogram
@@ -111,7 +112,7 @@ def _job_durations(state: SeriesState) -> Metric:
     family = HistogramMetricFamily(
         "omnirt_job_duration_seconds", "From taken by a worker to the end, of jobs that succeeded.", labels=["model"]
     )
-    _fill(family, STAGE_BOUNDS_S, (((model,), histogram) for model, histogram in state.job_durations.items()))
+    _fill(family, STAGE_BOUNDS_S, (({"model": model}, histogram) for model, histogram in state.job_durations.items()))
     return family
 
 
@@ -121,13 +122,14 @@ def _stages(state: SeriesState) -> Metric:
         "Stages of ended jobs; `queue` is the wait for a worker.",
         labels=["stage", "model"],
     )
-    _fill(family, STAGE_BOUNDS_S, state.stages.items())
+    rows = (({"stage": stage, "model": model}, histogram) for (stage, model), histogram in state.stages.items())
+    _fill(family, STAGE_BOUNDS_S, rows)
     return family
 
 
 def _steps(state: SeriesState) -> Metric:
     family = HistogramMetricFamily("omnirt_step_duration_seconds", "Denoising steps of ended jobs.", labels=["model"])
-    _fill(family, STEP_BOUNDS_S, (((model,), histogram) for model, histogram in state.steps.items()))
+    _fill(family, STEP_BOUNDS_S, (({"model": model}, histogram) for model, histogram in state.steps.items()))
     return family
 
 
@@ -165,19 +167,19 @@ def _memory(state: SeriesState) -> Iterator[Metric]:
 
 
 def _fill(
-    family: HistogramMetricFamily, bounds_s: tuple[float, ...], rows: Iterable[tuple[tuple[str, ...], Histogram]]
+    family: HistogramMetricFamily, bounds_s: tuple[float, ...], rows: Iterable[tuple[dict[str, str], Histogram]]
 ) -> None:
-    bounds = [*map(str, bounds_s), "+Inf"]
+    """Add the samples of each histogram; `add_metric` would take three times as long."""
+    bounds = [*map(floatToGoString, bounds_s), "+Inf"]
+    bucket, count, total = f"{family.name}_bucket", f"{family.name}_count", f"{family.name}_sum"
+    add = family.samples.append
     for labels, histogram in rows:
-        filled = zip(bounds, accumulate(histogram.counts), histogram.exemplars, strict=True)
-        buckets = [_bucket(*row) for row in filled]
-        family.add_metric(labels, buckets, s_from_ns(histogram.sum_ns))
-
-
-def _bucket(
-    bound: str, count: int, exemplar: Exemplar | None
-) -> tuple[str, float] | tuple[str, float, PrometheusExemplar]:
-    return (bound, count) if exemplar is None else (bound, count, _exemplar(exemplar))
+        up_to = 0
+        for bound, inside, exemplar in zip(bounds, histogram.counts, histogram.exemplars, strict=True):
+            up_to += inside
+            add(Sample(bucket, {"le": bound, **labels}, up_to, None, None if exemplar is None else _exemplar(exemplar)))
+        add(Sample(count, labels, up_to))
+        add(Sample(total, labels, s_from_ns(histogram.sum_ns)))
 
 
 def _exemplar(exemplar: Exemplar) -> PrometheusExemplar:

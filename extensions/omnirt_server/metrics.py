@@ -9,15 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Final, NamedTuple
 
-from prometheus_client import REGISTRY, CollectorRegistry, Metric, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from omnirt_lab.errors import JobNotFoundError, LabError
 from omnirt_lab.folds import series
 from omnirt_lab.folds.series import SeriesState
 from omnirt_lab.journal import SERIES, Journal, JournalEntry, Snapshot
-from omnirt_server import families
+from omnirt_server import exposition, families
 from omnirt_server.families import Health, Levels
 from omnirt_server.follower import Follower
 
@@ -85,10 +84,8 @@ class Metrics(Collector):
     def page(self, *, is_openmetrics: bool) -> bytes:
         """The whole registry as text; some milliseconds, so not for the loop."""
         self._levels = _read_levels(self._journal)
-        if not is_openmetrics:
-            return generate_latest(self._registry)
-        text: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
-        return text
+        write = exposition.openmetrics if is_openmetrics else exposition.text
+        return write(self._registry)
 
     def unregister(self) -> None:
         """Take it out of the registry."""
