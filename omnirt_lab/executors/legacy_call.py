@@ -80,7 +80,8 @@ class LegacyCall:
         with ExitStack() as stack:
             pipeline, arguments = self._load(stack)
             probe = self._resources.probe(pipeline)
-            with probe.watch(self._writer, should_stop=self._writer.is_cancel_requested) as self._reading:
+            watching = probe.watch(self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._writer)
+            with watching as self._reading:
                 output = pipeline(**arguments)
         with timed_stage(self._writer, "export"):
             artifacts = self._export(output)

@@ -155,7 +155,9 @@ class ObservedCall:
     def _begin_watching(self, stack: ExitStack) -> None:
         """Have the probe watch the call, unless it watches an outer one on the same parts already."""
         try:
-            watching = self._probe.watch(self._writer, should_stop=self._writer.is_cancel_requested)
+            watching = self._probe.watch(
+                self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._writer
+            )
             self._reading = stack.enter_context(watching)
         except PipelineBusyError as error:
             self._warn("call_not_measured", error)

@@ -71,6 +71,8 @@ class JobWriter:
         """Where the run's pictures go."""
         self.listeners: list[Listener] = []
         """Told of each event, in order, by the thread that emits it; one that raises is dropped, with a warning."""
+        self.previews = job.is_async
+        """Whether somebody may look at the picture while it is made; a live view sets it, from any thread."""
         self._database = database
         self._background = background
         self._zero_ns = monotonic_zero_ns(
@@ -155,6 +157,10 @@ class JobWriter:
         except LabError:
             pass  # not known any better than before
         return self._should_stop
+
+    def wants_preview(self) -> bool:
+        """Whether `show_preview` has a purpose now."""
+        return self.previews
 
     def show_preview(self, content: bytes, *, media_type: str, step: int) -> None:
         """Put this picture in the place of the job's last preview; like `emit`, it never raises for the journal."""

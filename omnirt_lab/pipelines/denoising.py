@@ -35,6 +35,8 @@ class Denoising:
         self._solver_calls = 0
         self._timestep: float | None = None
         self._step_start = self._latest = Mark(0)
+        self.step_ns = 0
+        """How long the latest step took."""
 
     @property
     def is_open(self) -> bool:
@@ -46,6 +48,25 @@ class Denoising:
     def progress(self) -> str:
         """`step 3 of 20`, for messages."""
         return f"step {self._index}" if self._total is None else f"step {self._index} of {self._total}"
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps have ended."""
+        return self._index
+
+    @property
+    def total(self) -> int | None:
+        """How many steps the progress bars have announced."""
+        return self._total
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether a step has ended and the solver has not been called for the next one."""
+        return self.is_open and self._index > 0 and self._solver_calls == 0
+
+    def restart_step(self) -> None:
+        """Let the step start now: what was done since the last one is no part of it."""
+        self._step_start = self._log.mark()
 
     def begin(self) -> None:
         """Open the stage, unless it is open or denoising is a part of another stage."""
@@ -99,6 +120,7 @@ class Denoising:
             solver_calls=self._solver_calls,
         )
         self._log.step(data, self._step_start, end)
+        self.step_ns = end.t_ns - self._step_start.t_ns
         self._index += 1
         self._solver_calls, self._timestep = 0, None
         self._step_start = self._latest = end

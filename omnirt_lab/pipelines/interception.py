@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from torch.utils.hooks import RemovableHandle
 from tqdm.std import tqdm
 
+from omnirt_lab.pipelines.clean_prediction import SolverStep
 from omnirt_lab.pipelines.patches import InstancePatch
 from omnirt_lab.pipelines.sink import CallInterceptor, Sink
 from omnirt_lab.pipelines.sites import AnyPipeline, Site
@@ -96,7 +97,7 @@ class Interception:
         def watched(*args: Any, **kwargs: Any) -> Any:
             if not self._is_on:
                 return original(*args, **kwargs)
-            self._call.enter(site)
+            self._call.enter(site, kwargs)
             try:
                 output = original(*args, **kwargs)
             except BaseException as error:  # an interrupt from the notebook ends a stage too
@@ -122,7 +123,7 @@ class Interception:
             except BaseException as error:  # an interrupt from the notebook ends a stage too
                 self._call.fail(error)
                 raise
-            self._call.after_step(_timestep(*args, **kwargs), output, is_own=is_own)
+            self._call.after_step(_solver_step(scheduler, output, *args, **kwargs), is_own=is_own)
             return output
 
         return step
@@ -137,6 +138,14 @@ class Interception:
         return progress_bar
 
 
-def _timestep(_model_output: object = None, timestep: object = None, *_: object, **__: object) -> object:
-    """The timestep among the arguments of a scheduler's `step`, which are named alike in all of them."""
-    return timestep
+def _solver_step(
+    scheduler: Any,
+    output: object,
+    model_output: object = None,
+    timestep: object = None,
+    sample: object = None,
+    *_: object,
+    **options: object,
+) -> SolverStep:
+    """What a scheduler's `step` was given and has returned; its first arguments are named alike in all schedulers."""
+    return SolverStep(scheduler, output, model_output, timestep, sample, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from typing import Final
 
 from omnirt_lab.pipelines.memory import MemoryMeter
@@ -28,6 +29,7 @@ class MemorySampler:
         self._meter = meter
         self._sink = sink
         self._stopped = threading.Event()
+        self._reading = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="omnirt-memory", daemon=True)
         self.spent_ns = 0
         """Time that the thread has spent in reading and emitting."""
@@ -35,6 +37,10 @@ class MemorySampler:
     def start(self) -> None:
         """Start sampling; the first reading comes after one interval."""
         self._thread.start()
+
+    def paused(self) -> AbstractContextManager[object]:
+        """Take no reading in the block."""
+        return self._reading
 
     def stop(self) -> None:
         """End the thread and wait for it; also right when it was never started."""
@@ -44,6 +50,7 @@ class MemorySampler:
 
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL_S):
-            began_ns = self._sink.now_ns()
-            emit_reading(self._meter, self._sink)
-            self.spent_ns += self._sink.now_ns() - began_ns
+            with self._reading:
+                began_ns = self._sink.now_ns()
+                emit_reading(self._meter, self._sink)
+                self.spent_ns += self._sink.now_ns() - began_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from diffusers import DiffusionPipeline
 
@@ -12,6 +13,8 @@ from omnirt_lab.pipelines.device_clock import clock_for
 from omnirt_lab.pipelines.interception import Interception
 from omnirt_lab.pipelines.memory import MemoryMeter, meter_for
 from omnirt_lab.pipelines.occupancy import occupied
+from omnirt_lab.pipelines.preview_decoding import find_decoder
+from omnirt_lab.pipelines.previews import Previews, PreviewViewer
 from omnirt_lab.pipelines.sink import CallInterceptor, Sink
 from omnirt_lab.pipelines.sites import AnyPipeline, Site, execution_device, find_schedulers, find_sites
 from omnirt_lab.pipelines.stages import StageLog
@@ -65,11 +68,14 @@ class Probe:
         self._meter = meter
 
     @contextmanager
-    def watch(self, sink: Sink, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Reading]:
+    def watch(
+        self, sink: Sink, *, should_stop: Callable[[], bool] = lambda: False, viewer: PreviewViewer | None = None
+    ) -> Iterator[Reading]:
         """Watch exactly one call of the pipeline, made in the block.
 
         `should_stop` is asked where a stage starts and in each step. After an exception, an interrupt included,
         the pipeline's hooks are freed (`maybe_free_model_hooks`): without that some caches change the next picture.
+        `viewer` gets previews while it wants them, where the pipeline is one whose prediction and decoding are known.
 
         Raises
         ------
@@ -81,7 +87,7 @@ class Probe:
         entered_ns = sink.now_ns()
         sites, schedulers = find_sites(vars(self._pipeline)), find_schedulers(vars(self._pipeline))
         with occupied([self._pipeline, *(site.module for site in sites), *schedulers]):
-            call = self._new_call(sink, sites, should_stop)
+            call = self._new_call(sink, sites, should_stop, viewer)
             interception = Interception(call, sink, self._interceptors)
             reading = Reading()
             try:
@@ -99,12 +105,17 @@ class Probe:
             finally:
                 _fill(reading, call)
 
-    def _new_call(self, sink: Sink, sites: Sequence[Site], should_stop: Callable[[], bool]) -> WatchedCall:
+    def _new_call(
+        self, sink: Sink, sites: Sequence[Site], should_stop: Callable[[], bool], viewer: PreviewViewer | None
+    ) -> WatchedCall:
         device = execution_device(self._pipeline)
         meter = self._meter or meter_for(device)
         log = StageLog(sink, meter, clock_for(device, sink.now_ns))
         denoiser_class = next((site.class_name for site in sites if site.is_denoiser), None)
-        return WatchedCall(sink, log, meter, denoiser_class=denoiser_class, should_stop=should_stop)
+        previews = None
+        if viewer is not None:
+            previews = Previews(viewer, sink, partial(find_decoder, self._pipeline, device))
+        return WatchedCall(sink, log, meter, denoiser_class=denoiser_class, should_stop=should_stop, previews=previews)
 
     def _free_hooks(self) -> None:
         if isinstance(self._pipeline, DiffusionPipeline):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -63,6 +65,8 @@ class StageLog:
         self._spans: list[MarkedSpan] = []
         self._skipped_ns = 0
         self._has_denoised = False
+        self._peak_before: int | None = None
+        """Peak of the open stage up to what was last left out of it."""
         self.open_stage: OpenStage | None = None
         self.error: BaseException | None = None
         """The exception that ended the latest stage."""
@@ -76,6 +80,17 @@ class StageLog:
         """Let the first gap start now."""
         self._meter.mark_peak()
         self._gap_start = self._call_start = self.mark()
+
+    @contextmanager
+    def peak_left_out(self) -> Iterator[None]:
+        """Count the memory of the block for no stage."""
+        peak_bytes = self._meter.take_peak()
+        if peak_bytes is not None:
+            self._peak_before = max(peak_bytes, self._peak_before or 0)
+        try:
+            yield
+        finally:
+            self._meter.mark_peak()
 
     def start(self, name: str, *, class_name: str | None, device: str | None) -> None:
         """Open a stage."""
@@ -151,6 +166,9 @@ class StageLog:
 
     def _emit_end(self, name: str, device: str | None, end: Mark) -> None:
         peak_bytes = self._meter.take_peak() if device in (None, self._meter.device) else None
+        if peak_bytes is not None and self._peak_before is not None:
+            peak_bytes = max(peak_bytes, self._peak_before)
+        self._peak_before = None
         kind = None if peak_bytes is None else self._meter.kind
         self._sink.emit(StageEndData(peak_bytes=peak_bytes, memory_kind=kind), stage=name, t_ns=end.t_ns)
         self._meter.mark_peak()

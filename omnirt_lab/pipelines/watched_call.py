@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import torch
 from diffusers.utils import BaseOutput
 from tqdm.std import tqdm
 
 from omnirt_lab.errors import JobCancelledError
+from omnirt_lab.pipelines.clean_prediction import SolverStep
 from omnirt_lab.pipelines.denoising import Denoising, WatchedBar
 from omnirt_lab.pipelines.latents import latent_stats
 from omnirt_lab.pipelines.memory import MemoryMeter
 from omnirt_lab.pipelines.memory_sampling import MemorySampler, emit_reading
+from omnirt_lab.pipelines.previews import Previews, Progress
 from omnirt_lab.pipelines.sink import Sink
 from omnirt_lab.pipelines.sites import Site
 from omnirt_lab.pipelines.stages import StageLog
 from omnirt_lab.records import DeviceSpan, LatentStats
+
+NO_ARGUMENTS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class WatchedCall:
@@ -30,6 +35,8 @@ class WatchedCall:
     should_stop
         Asked where a stage starts, and in each step: when the denoiser is called, as the sink has just taken the step
         before and can tell at no cost, or, where no denoiser is known, before the solver steps.
+    previews
+        Where somebody may want some. They are made between two steps, when the denoiser is called.
     """
 
     def __init__(
@@ -40,11 +47,13 @@ class WatchedCall:
         *,
         denoiser_class: str | None,
         should_stop: Callable[[], bool],
+        previews: Previews | None = None,
     ) -> None:
         self._sink = sink
         self._log = log
         self._meter = meter
         self._should_stop = should_stop
+        self._previews = previews
         self._denoising = Denoising(log, denoiser_class=denoiser_class, device=meter.device)
         self._bars: list[WatchedBar] = []
         self._sampler = MemorySampler(meter, sink)
@@ -89,8 +98,10 @@ class WatchedCall:
         if error is None:
             self._summarise()
 
-    def enter(self, site: Site) -> None:
+    def enter(self, site: Site, kwargs: Mapping[str, Any] = NO_ARGUMENTS) -> None:
         """A component is about to be called."""
+        if self._previews is not None and site.is_denoiser:
+            self._previews.await_device()
         entered_ns = self._sink.now_ns()
         if site.is_denoiser or self._log.open_stage is None or not self._has_stepped:  # else the next step asks
             self._stop_if_asked()
@@ -98,6 +109,8 @@ class WatchedCall:
         if site.is_denoiser:
             self._has_denoiser = True
             self._denoising.begin()
+            if self._previews is not None:
+                self._show_preview(self._previews, kwargs)
         elif site.method == "decode":
             self._denoising.end_without_bar()
         if self._log.open_stage is None:
@@ -122,13 +135,16 @@ class WatchedCall:
         self._denoising.begin()
         self._spent_since(entered_ns)
 
-    def after_step(self, timestep: object, output: object, *, is_own: bool) -> None:
+    def after_step(self, step: SolverStep, *, is_own: bool) -> None:
         """A scheduler has stepped: the pipeline's own one, or a copy of it."""
         entered_ns = self._sink.now_ns()
         self._has_stepped = True
         if is_own:
-            self._latents = _latents_of(output)
-        self._denoising.solved(timestep)
+            self._latents = _latents_of(step.output)
+        self._denoising.solved(step.timestep)
+        if is_own and self._previews is not None:
+            done, total, step_ns = self._denoising.steps_done, self._denoising.total, self._denoising.step_ns
+            self._previews.solved(step, Progress(done, total, step_ns))
         self._spent_since(entered_ns)
 
     def bar_made(self, bar: tqdm[Any]) -> None:
@@ -141,6 +157,13 @@ class WatchedCall:
         """A component or a scheduler has raised."""
         if self._log.open_stage is not None:
             self._log.fail(error)
+
+    def _show_preview(self, previews: Previews, kwargs: Mapping[str, Any]) -> None:
+        previews.img_ids = kwargs.get("img_ids")
+        if previews.is_pending and self._denoising.is_between_steps:
+            with self._sampler.paused(), self._log.peak_left_out():
+                previews.show(self._denoising.steps_done)
+            self._denoising.restart_step()
 
     def _summarise(self) -> None:
         self.device_spans = self._log.device_spans()  # waits for the device, which is no cost of the probe's
