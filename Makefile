@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE = 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check-types check-layers system-packages unit wheel bench readme-picture clean
+.PHONY: help demo test lint check-types check-layers system-packages unit wheel binder bench readme-picture clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,7 +29,7 @@ $(VENV)/.dev: $(VENV)/.base
 demo: $(VENV)/.base  ## draw "a red circle on a blue background" with the built-in model, and show the report
 	$(RUN)/omnirt run "a red circle on a blue background" --steps 20 --seed 7 --out demo-output
 
-test: lint check-types check-layers unit wheel  ## everything that CI runs
+test: lint check-types check-layers unit wheel binder  ## everything that CI runs
 
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .
@@ -59,6 +59,9 @@ wheel: $(VENV)/.dev  ## build the wheel and try what is in it
 	rm -rf dist
 	$(RUN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	$(RUN)/python tests/try_wheel.py dist
+
+binder: $(VENV)/.dev  ## what Binder does, in a new environment, and the first notebook there
+	$(RUN)/python tests/try_binder.py
 
 bench: $(VENV)/.dev  ## every benchmark, one after the other
 	for script in benchmarks/[a-z]*_*.py; do $(RUN)/python $$script || exit 1; done

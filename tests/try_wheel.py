@@ -27,6 +27,8 @@ def main(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "omnirt_lab/py.typed" in names
+    assert any(name.endswith("etc/jupyter/jupyter_server_config.d/omnirt_server.json") for name in names)
+    assert {"omnirt_server/ops/alerts.yml", "omnirt_server/page/index.html"} <= set(names)
     assert any(name.endswith("unet/diffusion_pytorch_model.safetensors") for name in names), "the model is missing"
     assert wheel.stat().st_size < MAX_WHEEL_BYTES, wheel.stat().st_size
     with tempfile.TemporaryDirectory() as folder:
