@@ -5,35 +5,25 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Mapping, Sequence
 from http.client import responses
-from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
-from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado import web
 
 from omnirt_lab.errors import InvalidRequestError, LabError, TooLargeError
 from omnirt_lab.records import Artifact, Record
 from omnirt_lab.records.api import ApiError, ErrorBody
 from omnirt_server.failures import body_of, status_of, type_of
-from omnirt_server.services import Services
-from omnirt_server.settings import SERVICES_KEY
+from omnirt_server.handlers.route import LabRoute
 
 T = TypeVar("T")
 
 
-class LabHandler(ExtensionHandlerMixin, APIHandler):
+class LabHandler(LabRoute, APIHandler):
     """A route of the API. Methods carry `@web.authenticated` and, below it, `@authorized`."""
 
-    auth_resource = "omnirt"
     media_type = "application/json"
-
-    @property
-    def services(self) -> Services:
-        """What all handlers share."""
-        services: Services = self.settings[SERVICES_KEY]
-        return services
 
     async def prepare(self, **kwargs: Any) -> None:
         """Refuse what is too large, before anything reads it."""
@@ -102,18 +92,6 @@ class LabHandler(ExtensionHandlerMixin, APIHandler):
         if status_code == 405:
             self.set_header("Allow", ", ".join(methods_of(type(self))))
         self.reply(body, status=status_code)
-
-    def log_exception(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """An error of ours is an answer; anything else is logged with its traceback."""
-        if isinstance(error, LabError) and status_of(error) < 500:
-            self.log.info("%s %s: %s", self.request.method, self.request.path, error)
-        else:
-            super().log_exception(kind, error, trace)
 
 
 def _exception_of(kwargs: dict[str, Any]) -> BaseException | None:

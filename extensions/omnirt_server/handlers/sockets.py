@@ -11,14 +11,12 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import ws_authenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
-from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado import web
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from omnirt_lab.records import Artifact
 from omnirt_server.handlers.base import artifact_url
-from omnirt_server.services import Services
-from omnirt_server.settings import SERVICES_KEY
+from omnirt_server.handlers.route import LabRoute
 
 KEY_PREFIX: Final = "openai-insecure-api-key."
 """How browsers' OpenAI clients send the key, as one of the subprotocols."""
@@ -27,21 +25,13 @@ KEY_PREFIX: Final = "openai-insecure-api-key."
 SUBPROTOCOLS: Final = ("realtime", "omnirt")
 
 
-class LabSocket(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandler):
+class LabSocket(LabRoute, WebSocketMixin, WebSocketHandler, JupyterHandler):
     """A WebSocket of the API. What it sends beside its answers runs in tasks, which end with the connection."""
-
-    auth_resource = "omnirt"
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Begin without tasks."""
         super().initialize(*args, **kwargs)
         self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def services(self) -> Services:
-        """What all handlers share."""
-        services: Services = self.settings[SERVICES_KEY]
-        return services
 
     @property
     def max_message_size(self) -> int:
