@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
-from traitlets import Int, List, Unicode
+from traitlets import Bool, Float, Int, List, Unicode
 
+from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.export.target import Target, find_target
 from omnirt_lab.journal import Journal
 from omnirt_server.feed import Feed
 from omnirt_server.handlers import ROUTES
 from omnirt_server.limits import Limits
 from omnirt_server.metrics import Metrics
 from omnirt_server.reaper import Reaper
+from omnirt_server.runner import Runner, RunnerOptions
 from omnirt_server.services import Services
 from omnirt_server.settings import SERVICES_KEY
+from omnirt_server.tracing import Tracing
 
 
 class OmniRTApp(ExtensionApp):
@@ -32,8 +37,19 @@ class OmniRTApp(ExtensionApp):
     ).tag(config=True)
     allowed_adapters = List(Unicode(), [], help="Sources of LoRA adapters that requests may name.").tag(config=True)
     max_queued = Int(100, min=0, help="Jobs that may wait in one queue; one more is answered 429.").tag(config=True)
-    runners = Int(1, min=0, help="Runner kernels; 0 leaves queued jobs to other servers.").tag(config=True)
+    runners = Int(1, min=0, help="Runner kernels a device; 0 leaves queued jobs to other servers.").tag(config=True)
+    runner_devices = List(
+        Unicode(), [""], minlen=1, help="Devices with runners: cpu, cuda:0, cuda:1 …; '' is what the machine has."
+    ).tag(config=True)
+    prewarm = Bool(False, help="Start the runners with the server, and load the built-in model.").tag(config=True)
+    cancel_grace_s = Float(
+        5.0, min=0, help="Seconds until a job that does not stop is interrupted, and again until its runner is killed."
+    ).tag(config=True)
     max_body_bytes = Int(16 * 2**20, min=1024, help="Largest body of a request.").tag(config=True)
+    otlp_endpoint = Unicode(
+        "", help="Address of an OTLP/HTTP collector for traces; by default what OTEL_EXPORTER_OTLP_ENDPOINT says."
+    ).tag(config=True)
+    otlp_prompts = Bool(False, help="Put prompts and error messages into exported traces.").tag(config=True)
 
     services: Services
 
@@ -47,14 +63,39 @@ class OmniRTApp(ExtensionApp):
         )
         journal = Journal.open(Path(self.state_dir) if self.state_dir else None)
         feed, metrics = Feed(journal), Metrics(journal)
+        tracing = Tracing(journal, self._find_target(), has_texts=self.otlp_prompts)
+        if tracing.is_configured:
+            metrics.watch_export(lambda: tracing.undelivered_spans)
+        runner = Runner(journal, feed, self._runner_options())
         self.services = Services(
             journal=journal,
             limits=limits,
             feed=feed,
             metrics=metrics,
-            parts=[feed, metrics, Reaper(journal)],
+            tracing=tracing,
+            runner=runner,
+            parts=[feed, metrics, Reaper(journal), tracing, runner],
         )
         self.settings[SERVICES_KEY] = self.services
+
+    def _runner_options(self) -> RunnerOptions:
+        return RunnerOptions(
+            kernels=self.runners,
+            devices=tuple(self.runner_devices),
+            prewarm=self.prewarm,
+            cancel_grace_s=self.cancel_grace_s,
+            allowed_models=tuple(self.allowed_models),
+        )
+
+    def _find_target(self) -> Target | None:
+        """Where traces go. Variables that were set for other programs do not keep the server from starting."""
+        try:
+            return find_target(self.otlp_endpoint, os.environ)
+        except InvalidRequestError as error:
+            if self.otlp_endpoint:
+                raise
+            self.log.warning("no traces are exported: %s. %s", error, error.hint)
+            return None
 
     def initialize_handlers(self) -> None:
         """Mount the routes."""

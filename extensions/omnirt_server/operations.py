@@ -23,7 +23,7 @@ from omnirt_lab.records.api import (
 )
 from omnirt_lab.records.images import ImageEditForm, ImageGenerateBody, ImagesAnswer
 from omnirt_lab.records.realtime import ClientMessage, ServerMessage
-from omnirt_server.queries import EventsQuery, JobsQuery, RunsQuery
+from omnirt_server.queries import EventsQuery, JobsQuery, RunsQuery, TraceQuery
 
 JSON: Final = "application/json"
 FORM: Final = "multipart/form-data"
@@ -125,7 +125,7 @@ _JOB_ERRORS: Final = (
 )
 """The job was cancelled, failed, found no place, was lost with its worker; the disk is full."""
 
-_OF_A_JOB: Final = ("getJob", "cancelJob", "getJobEvents")
+_OF_A_JOB: Final = ("getJob", "cancelJob", "getJobEvents", "getJobTrace")
 
 _FILE: Final = dict.fromkeys(("image/png", "video/mp4", "audio/wav", "application/octet-stream"))
 
@@ -236,6 +236,15 @@ OPERATIONS: Final = (
         {200: Answer("The stream.", {"text/event-stream": None})},
         query=EventsQuery,
         headers=(_LAST_EVENT_ID,),
+    ),
+    Operation(
+        "get",
+        "/v1/jobs/{job_id}/trace",
+        "getJobTrace",
+        "A job's spans, as far as it has come, without the prompts: times in nanoseconds since it was enqueued, "
+        "OTLP/JSON, or a Chrome trace",
+        {200: Answer("The trace, in the `format` that was asked for.", {JSON: None})},
+        query=TraceQuery,
     ),
     Operation(
         "get",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -49,3 +49,10 @@ class EventsQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     last_event_id: Annotated[int, msgspec.Meta(ge=0, le=_MAX_INTEGER)] | None = None
     """As the header `Last-Event-ID`, for clients that cannot set one."""
+
+
+class TraceQuery(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """In which format."""
+
+    format: Literal["omnirt", "otlp", "chrome"] = "omnirt"
+    """`omnirt`: the record `Trace`. `otlp`: OpenTelemetry's OTLP/JSON. `chrome`: a file for Perfetto."""

@@ -11,6 +11,8 @@ from omnirt_lab.journal import Journal
 from omnirt_server.feed import Feed
 from omnirt_server.limits import Limits
 from omnirt_server.metrics import Metrics
+from omnirt_server.runner import Runner
+from omnirt_server.tracing import Tracing
 
 _log: Final = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ class Services:
     limits: Limits
     feed: Feed
     metrics: Metrics
+    tracing: Tracing
+    runner: Runner
     parts: list[Part] = field(default_factory=list)
     """Started in order, stopped in reverse."""
 

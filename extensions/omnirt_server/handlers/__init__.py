@@ -17,6 +17,7 @@ from omnirt_server.handlers.openapi import ContractHandler
 from omnirt_server.handlers.realtime import RealtimeHandler
 from omnirt_server.handlers.runs import RunHandler, RunsHandler
 from omnirt_server.handlers.stream import StreamHandler
+from omnirt_server.handlers.trace import TraceHandler
 from omnirt_server.handlers.unknown import UnknownHandler
 
 _JOB: Final = r"/v1/jobs/([^/]+)"
@@ -33,6 +34,7 @@ ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (_JOB, JobHandler),
     (rf"{_JOB}/events", EventsHandler),
     (rf"{_JOB}/stream", StreamHandler),
+    (rf"{_JOB}/trace", TraceHandler),
     (r"/v1/realtime", RealtimeHandler),
     (r"/v1/runs", RunsHandler),
     (r"/v1/runs/([^/]+)", RunHandler),
