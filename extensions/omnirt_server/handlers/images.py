@@ -23,6 +23,9 @@ from omnirt_server.submission import DEFAULT_MODEL
 _FILES: Final = {"image": "image", "image[]": "image", "mask": "mask"}
 """Field of the form → what it is; OpenAI's clients write the brackets for a list."""
 
+_DECODING: Final = asyncio.Semaphore(2)
+"""Uploads that are decoded at once: the largest one takes some 300 MB."""
+
 W = TypeVar("W", bound=ImageWish)
 
 
@@ -34,18 +37,13 @@ class ImagesHandler(SubmittingHandler):
         job = await self.submit(request)
         result = await self.wait(job)
         if wish.response_format == "b64_json":
-            artifacts = self.services.journal.artifacts
-            contents = [await asyncio.to_thread(artifacts.read, output.sha256) for output in result.outputs]
-            data = [
-                ImageData(b64_json=base64.b64encode(content).decode(), sha256=output.sha256, seed=output.seed)
-                for output, content in zip(result.outputs, contents, strict=True)
-            ]
+            pictures = await asyncio.to_thread(_with_bytes, self.services.journal, result)
         else:
-            data = [
+            pictures = tuple(
                 ImageData(url=artifact_url(self, output), sha256=output.sha256, seed=output.seed)
                 for output in result.outputs
-            ]
-        self.reply(_answer(data, result, job.job_id))
+            )
+        self.reply(_answer(pictures, result, job.job_id))
 
 
 class ImageGenerationsHandler(ImagesHandler):
@@ -76,7 +74,8 @@ class ImageEditsHandler(ImagesHandler):
                 "the file `image` is missing", hint="Send multipart/form-data with a picture in the field `image`."
             )
         services = self.services
-        request = await asyncio.to_thread(_edit, services.journal, services.limits, form, image, mask)
+        async with _DECODING:
+            request = await asyncio.to_thread(_edit, services.journal, services.limits, form, image, mask)
         await self.answer(form, request)
 
     def _file(self, name: str) -> bytes | None:
@@ -147,11 +146,22 @@ def _request(
     return GenerateRequest(task=task, model=wish.model or DEFAULT_MODEL, inputs=inputs, config=config)
 
 
-def _answer(data: list[ImageData], result: GenerateResult, job_id: str) -> ImagesAnswer:
+def _with_bytes(journal: Journal, result: GenerateResult) -> tuple[ImageData, ...]:
+    return tuple(
+        ImageData(
+            b64_json=base64.b64encode(journal.artifacts.read(output.sha256)).decode(),
+            sha256=output.sha256,
+            seed=output.seed,
+        )
+        for output in result.outputs
+    )
+
+
+def _answer(pictures: tuple[ImageData, ...], result: GenerateResult, job_id: str) -> ImagesAnswer:
     sizes = {f"{output.width_px}x{output.height_px}" for output in result.outputs}
     return ImagesAnswer(
         created=(result.report.finished_at_ms or 0) // 1000,
-        data=tuple(data),
+        data=pictures,
         size=sizes.pop() if len(sizes) == 1 else None,
         job_id=job_id,
         run_id=result.report.run_id,
