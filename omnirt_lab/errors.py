@@ -89,6 +89,12 @@ class JobLostError(LabError):
     code = "job_lost"
 
 
+class RunnerUnavailableError(LabError):
+    """The server's runner does not start, so nobody can run the job."""
+
+    code = "runner_unavailable"
+
+
 class JobNotFoundError(LabError, LookupError):
     """The journal has no job with this id."""
 

@@ -15,6 +15,7 @@ from omnirt_lab.errors import (
     ModelLoadError,
     PipelineError,
     QueueFullError,
+    RunnerUnavailableError,
     RunNotFoundError,
     StateDirError,
     TooLargeError,
@@ -23,18 +24,27 @@ from omnirt_lab.errors import (
 from omnirt_lab.records import RunReport
 from omnirt_lab.records.api import ApiError, ErrorBody
 
+
+class PreviewNotFoundError(LabError, LookupError):
+    """The job has no preview now."""
+
+    code = "preview_not_found"
+
+
 STATUS_OF: Final[dict[type[LabError], int]] = {
     InvalidRequestError: 400,
     UnknownModelError: 404,
     JobNotFoundError: 404,
     RunNotFoundError: 404,
     ArtifactNotFoundError: 404,
+    PreviewNotFoundError: 404,
     JobCancelledError: 409,
     PipelineError: 422,
     ModelLoadError: 422,
     QueueFullError: 429,
     JobLostError: 502,
     JournalLockedError: 503,
+    RunnerUnavailableError: 503,
     StateDirError: 507,
 }
 """Of an error's nearest class; 500 for the others."""

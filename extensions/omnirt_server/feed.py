@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -69,6 +69,8 @@ class Feed:
         self._recent: OrderedDict[str, list[Frame]] = OrderedDict()
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.on_queued: list[Callable[[], None]] = []
+        """Called in the loop when a job has been queued."""
         self._follower = Follower(journal, self._on_entries, after_id=journal.last_event_id(), name="feed")
 
     @property
@@ -160,6 +162,9 @@ class Feed:
             self._recent.move_to_end(job_id)
             for news in self._waiting.get(job_id, ()):
                 news.set()
+        if any(new[0].seq == 1 for new in frames.values()):
+            for wake in self.on_queued:
+                wake()
         while len(self._recent) > MAX_JOBS:
             self._recent.popitem(last=False)
 

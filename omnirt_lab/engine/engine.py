@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from omnirt_lab.engine.failures import error_info, failure_of, raise_for
+from omnirt_lab.engine.unchecked import UncheckedExecution
 from omnirt_lab.errors import JobCancelledError, LabError
 from omnirt_lab.executors import Execution, get_executor
 from omnirt_lab.records import (
@@ -85,6 +86,29 @@ class Engine:
         self._work_arrived.set()
         return job
 
+    def take(self, job_id: str) -> None:
+        """Claim a queued job and run it in this thread to its end; nothing happens if it is not queued any more.
+
+        Raises
+        ------
+        JobNotFoundError
+            If there is no such job.
+        KeyboardInterrupt
+            On an interrupt; the job has ended as cancelled.
+        """
+        writer = self.journal.claim(job_id, self.worker)
+        if writer is not None:
+            error = self.work(writer, UncheckedExecution(writer))
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise error
+
+    def work(self, writer: JobWriter, execution: Execution) -> BaseException | None:
+        """Run a job that others wait for to its end, and return what it raised: its report says it too."""
+        report, error = self._finish(writer, execution)
+        if error is not None:
+            _log.info("run %s ended as %s: %s", report.run_id, report.state, error)
+        return error
+
     def start(self, request: GenerateRequest) -> JobWriter:
         """Make a job that this thread will run, and take it."""
         job = self.journal.enqueue(request, owner=self.worker)
@@ -144,15 +168,8 @@ class Engine:
             if writer is None:
                 self._work_arrived.wait()
                 continue
-            self._work_one(writer)
+            self.work(writer, UncheckedExecution(writer))
         self.journal.close_thread()
-
-    def _work_one(self, writer: JobWriter) -> None:
-        request = writer.job.request
-        execution = get_executor(request.config.execution_mode).begin(request, writer)
-        report, error = self._finish(writer, execution)
-        if error is not None:
-            _log.info("run %s ended as %s: %s", report.run_id, report.state, error)
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Stop taking jobs, wait for the one that runs, and give up this worker's identity."""

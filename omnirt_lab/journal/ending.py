@@ -44,7 +44,11 @@ def store(connection: sqlite3.Connection, job: JobRecord, all_events: Sequence[A
 
 
 def end_without_worker(
-    connection: sqlite3.Connection, job: JobRecord, data: JobCancelledData | JobLostData, *, now_ns: int
+    connection: sqlite3.Connection,
+    job: JobRecord,
+    data: JobCancelledData | JobFailedData | JobLostData,
+    *,
+    now_ns: int,
 ) -> bool:
     """End a job that nobody runs, with the report of what it had done; `now_ns` is this process's monotonic time."""
     known = events.of_job(connection, job.key)

@@ -258,11 +258,23 @@ def claim(connection: sqlite3.Connection, job_id: str, worker_id: str) -> JobRec
     return None if row is None else by_key(connection, row[0])
 
 
-def next_queued(connection: sqlite3.Connection, queue: str) -> JobRecord | None:
-    """The async job of this queue whose turn it is: the highest priority, and of equals the oldest."""
-    condition = "WHERE state = 'queued' AND is_async AND queue = ? ORDER BY priority DESC, key LIMIT 1"
-    found = _find(connection, condition, (queue,))
+def next_queued(connection: sqlite3.Connection, queue: str, *, beside: Collection[str] = ()) -> JobRecord | None:
+    """The async job of this queue whose turn it is: the highest priority, and of equals the oldest.
+
+    Those whose ids are `beside` are passed over.
+    """
+    marks = ", ".join("?" * len(beside))
+    condition = (
+        f"WHERE state = 'queued' AND is_async AND queue = ? AND job_id NOT IN ({marks}) "
+        "ORDER BY priority DESC, key LIMIT 1"
+    )
+    found = _find(connection, condition, (queue, *beside))
     return found[0] if found else None
+
+
+def all_queued(connection: sqlite3.Connection, queue: str) -> list[JobRecord]:
+    """The async jobs that wait in this queue."""
+    return _find(connection, "WHERE state = 'queued' AND is_async AND queue = ?", (queue,))
 
 
 def claim_next(connection: sqlite3.Connection, worker_id: str, queue: str) -> JobRecord | None:

@@ -28,7 +28,16 @@ from omnirt_lab.journal.snapshots import Snapshot
 from omnirt_lab.journal.state import usable_directory
 from omnirt_lab.journal.workers import Worker, WorkerRecord
 from omnirt_lab.journal.writer import JobWriter
-from omnirt_lab.records import AnyEvent, GenerateRequest, JobCancelledData, JobState, RunReport, RunRow
+from omnirt_lab.records import (
+    AnyEvent,
+    ErrorInfo,
+    GenerateRequest,
+    JobCancelledData,
+    JobFailedData,
+    JobState,
+    RunReport,
+    RunRow,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,10 +149,18 @@ class Journal:
             job = jobs.claim(connection, job_id, worker.worker_id)
             return None if job is None else self._writer(job, events.of_job(connection, job.key))
 
-    def find_next(self, queue: str = jobs.LOCAL_QUEUE) -> JobRecord | None:
-        """The submitted job of this queue whose turn it is, left there; None if none waits."""
+    def find_next(self, queue: str = jobs.LOCAL_QUEUE, *, beside: Collection[str] = ()) -> JobRecord | None:
+        """The submitted job of this queue whose turn it is, left there; None if none waits, beside those ids."""
         with self._database.reading() as connection:
-            return jobs.next_queued(connection, queue)
+            return jobs.next_queued(connection, queue, beside=beside)
+
+    def fail_queued(self, queue: str, error: ErrorInfo) -> list[str]:
+        """End every job that waits in this queue as failed, where nobody can run it; their ids."""
+        data = JobFailedData(error=error)
+        now_ns = time.monotonic_ns()
+        with self._database.writing() as connection:
+            waiting = jobs.all_queued(connection, queue)
+            return [job.job_id for job in waiting if ending.end_without_worker(connection, job, data, now_ns=now_ns)]
 
     def claim_next(self, worker: Worker, queue: str = jobs.LOCAL_QUEUE) -> JobWriter | None:
         """Take the submitted job whose turn it is: highest priority first, then oldest; None if none waits."""

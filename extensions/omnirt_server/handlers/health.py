@@ -22,7 +22,7 @@ class HealthHandler(LabHandler):
 
 
 class ReadyHandler(LabHandler):
-    """Readiness: the journal can be read, and new events are noticed."""
+    """Readiness: the journal can be read, new events are noticed, and jobs can be run."""
 
     @allow_unauthenticated
     async def get(self) -> None:
@@ -30,6 +30,7 @@ class ReadyHandler(LabHandler):
         checks = {
             "journal": await asyncio.to_thread(_journal_state, self.services.journal),
             "feed": "ok" if self.services.feed.is_alive else "the journal is no longer followed",
+            "runner": self.services.runner.state,
         }
         is_ready = all(state == "ok" for state in checks.values())
         self.reply(Health(status="ok" if is_ready else "unavailable", checks=checks), status=200 if is_ready else 503)

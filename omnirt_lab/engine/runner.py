@@ -1,0 +1,89 @@
+"""The process that a server's runner is: a private kernel that is told the ids of jobs, and runs them.
+
+`python -m omnirt_lab.engine.runner -f CONNECTION_FILE` is the kernel; the code that it is sent calls `begin`, then
+`run` once a job. Nothing but the id crosses; what is wanted stands in the journal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+from typing import Final
+
+from omnirt_lab.engine.engine import Engine
+from omnirt_lab.executors import get_executor
+from omnirt_lab.journal import Journal
+from omnirt_lab.records import GenerateRequest
+
+_JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+_PR_SET_PDEATHSIG: Final = 1
+"""prctl(2): the signal that this process gets when the thread that started it ends."""
+
+_PARENT_VARIABLE: Final = "JPY_PARENT_PID"
+"""Where jupyter_client tells a kernel who started it."""
+
+_engines: Final[list[Engine]] = []
+"""The process's one engine, once it has begun."""
+
+
+def begin() -> str:
+    """Load torch, open the journal, and register as a worker; its id. Without effect the second time."""
+    if not _engines:
+        get_executor("legacy_call")
+        _engines.append(Engine(Journal.open(), worker_kind="runner"))
+    return _engines[0].worker.worker_id
+
+
+def load_builtin() -> None:
+    """Make the built-in model resident, so that the first job need not wait for it."""
+    from omnirt_lab.executors.resources import RESOURCES  # loads torch
+    from omnirt_lab.pipelines.catalog import get_model
+
+    request = GenerateRequest()
+    RESOURCES.residency.get(get_model(request.model), task=request.task, dtype=None, device=None)
+
+
+def run(job_id: str) -> None:
+    """Claim the job and run it to its end, whatever that is; nothing happens if it is not queued any more.
+
+    Raises
+    ------
+    ValueError
+        If it is no job id.
+    JobNotFoundError, JournalError
+        If the journal has no such job, or cannot be used.
+    """
+    if not _JOB_ID.fullmatch(job_id):
+        msg = f"{job_id!r} is no job id: 32 hex digits"
+        raise ValueError(msg)
+    begin()
+    _engines[0].take(job_id)
+
+
+def main() -> None:
+    """Be a kernel until the server ends."""
+    _die_with_parent()
+    from ipykernel.kernelapp import IPKernelApp  # after the signal is set: it takes a while to import
+
+    IPKernelApp.launch_instance([*sys.argv[1:], "--IPKernelApp.ignore_cwd=True", "--HistoryManager.enabled=False"])
+
+
+def _die_with_parent() -> None:
+    """Be killed with the server, also in the middle of a native call; on Linux alone.
+
+    Elsewhere ipykernel looks for its parent once a second.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = os.environ.get(_PARENT_VARIABLE)
+    if parent is not None and os.getppid() != int(parent):  # it ended before the signal was set
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
