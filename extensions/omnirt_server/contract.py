@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from omnirt_lab import __version__
-from omnirt_lab.records import AnyEvent
+from omnirt_lab.records import MAX_PROMPT_CHARS, AnyEvent
 from omnirt_lab.records.api import ErrorBody, GenerateBody
 from omnirt_lab.records.images import ImageEditForm, ImageGenerateBody
 from omnirt_server.limits import Limits
@@ -72,7 +72,7 @@ class _Contract:
             "security": _SECURITY,
             "paths": paths,
             "components": {"schemas": self._components, "securitySchemes": _SECURITY_SCHEMES},
-            "x-limits": msgspec.to_builtins(self._limits),
+            "x-limits": msgspec.to_builtins(self._limits) | {"prompt_chars": MAX_PROMPT_CHARS},
             "x-event": self._schema(AnyEvent),
             "x-websockets": {socket.path: self._socket(socket) for socket in SOCKETS},
         }

@@ -136,6 +136,7 @@ def test_the_limits_stand_in_the_contract(server: Serving):
 
     assert limits["queued_jobs"] == 5
     assert limits["body_bytes"] == 16 * 2**20
+    assert limits["prompt_chars"] == 20_000
     assert limits["allowed_models"] == ["tiny-shapes"]
 
 

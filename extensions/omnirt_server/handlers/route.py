@@ -42,7 +42,7 @@ class LabRoute(ExtensionHandlerMixin):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Log a refusal in one line, and what should not be with its traceback; no query, for a token may stand there."""
+        """Log a refusal in one line, and what should not be with its traceback; no query, where a token may stand."""
         status = _status_of(error)
         if status < 500:
             self.log.info("%d %s %s: %s", status, self.request.method, self.request.path, error)
