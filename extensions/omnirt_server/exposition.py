@@ -7,7 +7,7 @@ Whatever is not a plain counter, gauge or histogram is left to it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 from prometheus_client import Metric, generate_latest
@@ -34,6 +34,32 @@ def openmetrics(registry: Collector) -> bytes:
     return b"".join(_openmetrics_of(metric) for metric in registry.collect()) + _END
 
 
+class Block:
+    """Samples that stand together and stay as they are, so that they are written once."""
+
+    def __init__(self, samples: list[Sample]) -> None:
+        self.samples = samples
+
+    @cached_property
+    def text(self) -> bytes:
+        """In the older format."""
+        return _joined([_line(sample) for sample in self.samples])
+
+    @cached_property
+    def openmetrics(self) -> bytes:
+        """With their exemplars."""
+        return _joined([_line(sample) + _exemplar(sample.exemplar) for sample in self.samples])
+
+
+class BlockFamily(Metric):
+    """A family of plain samples in blocks, which whoever makes it keeps."""
+
+    def __init__(self, name: str, documentation: str, kind: str, blocks: list[Block]) -> None:
+        super().__init__(name, documentation, kind)
+        self.blocks = blocks
+        self.samples = [sample for block in blocks for sample in block.samples]
+
+
 class _Alone(Collector):
     """One family, as a registry."""
 
@@ -48,6 +74,9 @@ class _Alone(Collector):
 def _text_of(metric: Metric) -> bytes:
     if not _is_plain(metric):
         return generate_latest(_Alone(metric))
+    if isinstance(metric, BlockFamily):
+        head = _joined(_head(metric.name, metric.type, _escaped(metric.documentation, quotes=False)))
+        return head + b"".join([block.text for block in metric.blocks])
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
     created = [sample for sample in metric.samples if sample.name == metric.name + _CREATED]
     lines = _head(name, metric.type, _escaped(metric.documentation, quotes=False))
@@ -63,11 +92,15 @@ def _openmetrics_of(metric: Metric) -> bytes:
         content: bytes = generate_openmetrics(_Alone(metric))  # type: ignore[no-untyped-call]  # untyped there
         return content.removesuffix(_END)
     lines = _head(metric.name, metric.type, _escaped(metric.documentation))
+    if isinstance(metric, BlockFamily):
+        return _joined(lines) + b"".join([block.openmetrics for block in metric.blocks])
     lines += [_line(sample) + _exemplar(sample.exemplar) for sample in metric.samples]
     return _joined(lines)
 
 
 def _is_plain(metric: Metric) -> bool:
+    if isinstance(metric, BlockFamily):
+        return True
     return metric.type in _PLAIN and not metric.unit and not any(map(_is_special, metric.samples))
 
 

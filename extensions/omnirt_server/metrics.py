@@ -17,7 +17,7 @@ from omnirt_lab.folds import series
 from omnirt_lab.folds.series import SeriesState
 from omnirt_lab.journal import SERIES, Journal, JournalEntry, Snapshot
 from omnirt_server import exposition, families
-from omnirt_server.families import Health, Levels
+from omnirt_server.families import Blocks, Health, Levels
 from omnirt_server.follower import Follower
 
 KEEP_EVERY_S: Final = 10.0
@@ -52,6 +52,7 @@ class Metrics(Collector):
         self._registry = registry
         self._undelivered_spans: Callable[[], int] | None = None
         self._levels: Levels | None = None
+        self._blocks = Blocks()
         self._lock = threading.Lock()
         self._counted = _taken_up(journal)
         self._kept = self._counted
@@ -99,7 +100,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family of the lab."""
         has_caught_up = self._follower.has_caught_up
-        yield from families.counted(self._counted.state if has_caught_up else None)
+        yield from families.counted(self._counted.state if has_caught_up else None, self._blocks)
         levels = self._levels
         yield from families.present(levels, Health(journal=levels is not None, series=self._follower.is_alive))
         yield families.exported(None if self._undelivered_spans is None else self._undelivered_spans())

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from omnirt_lab.folds import series
 from omnirt_server import exposition, families
-from omnirt_server.families import Health, Levels
+from omnirt_server.families import Blocks, Health, Levels
 from tests import sample_events
 
 AWKWARD = 'a "quoted" \\ back\\nslash\nand a new line'
@@ -42,7 +42,9 @@ def of_the_lab() -> Families:
         state = series.apply(state, [(name, event) for event in run()])
     levels = Levels(queue_depth={0: 3, 7: 1} | {-index: index for index in range(1, 50)}, workers={"kernel": 2})
     present = families.present(levels, Health(journal=True, series=False))
-    return Families([*families.counted(state), *present, families.exported(None), families.exported(3)])
+    blocks = Blocks()
+    assert list(families.counted(state, blocks)) == list(families.counted(state, blocks))
+    return Families([*families.counted(state, blocks), *present, families.exported(None), families.exported(3)])
 
 
 def of_every_kind() -> CollectorRegistry:
@@ -68,3 +70,15 @@ def of_every_kind() -> CollectorRegistry:
 def test_what_is_written_is_what_prometheus_client_writes(registry: Collector):
     assert exposition.text(registry) == generate_latest(registry)
     assert exposition.openmetrics(registry) == generate_openmetrics(registry)
+
+
+def test_a_histogram_that_has_changed_is_written_anew():
+    blocks = Blocks()
+    state = series.apply(series.SeriesState(), [("first", event) for event in sample_events.normal()])
+    before = exposition.openmetrics(Families(families.counted(state, blocks)))
+    state = series.apply(state, [("second", event) for event in sample_events.normal()])
+
+    after = exposition.openmetrics(Families(families.counted(state, blocks)))
+
+    assert after == generate_openmetrics(Families(families.counted(state, Blocks())))
+    assert after != before
