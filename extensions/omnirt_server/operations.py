@@ -239,6 +239,13 @@ OPERATIONS: Final = (
     ),
     Operation(
         "get",
+        "/v1/jobs/{job_id}/preview",
+        "getJobPreview",
+        "The picture that a running job predicts, at most 256 px; never to be kept",
+        {200: Answer("The latest one; `X-OmniRT-Step` says after how many steps.", {"image/jpeg": None})},
+    ),
+    Operation(
+        "get",
         "/v1/jobs/{job_id}/trace",
         "getJobTrace",
         "A job's spans, as far as it has come, without the prompts: times in nanoseconds since it was enqueued, "

@@ -14,6 +14,7 @@ from omnirt_server.handlers.images import ImageEditsHandler, ImageGenerationsHan
 from omnirt_server.handlers.jobs import JobHandler, JobsHandler
 from omnirt_server.handlers.metrics import MetricsHandler
 from omnirt_server.handlers.openapi import ContractHandler
+from omnirt_server.handlers.preview import PreviewHandler
 from omnirt_server.handlers.realtime import RealtimeHandler
 from omnirt_server.handlers.runs import RunHandler, RunsHandler
 from omnirt_server.handlers.stream import StreamHandler
@@ -33,6 +34,7 @@ ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (r"/v1/jobs", JobsHandler),
     (_JOB, JobHandler),
     (rf"{_JOB}/events", EventsHandler),
+    (rf"{_JOB}/preview", PreviewHandler),
     (rf"{_JOB}/stream", StreamHandler),
     (rf"{_JOB}/trace", TraceHandler),
     (r"/v1/realtime", RealtimeHandler),
