@@ -180,3 +180,16 @@ def test_a_preview_stands_until_the_next_and_goes_when_the_job_ends(journal: Jou
     assert preview is not None
     assert (preview.content, preview.step) == (b"two", 2)
     assert journal.find_preview(writer.job.job_id) is None
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_previews_are_wanted_of_background_jobs_and_of_others_once_somebody_asks(
+    journal: Journal, worker: Worker, is_async: bool
+):
+    writer = begin(journal, worker, is_async=is_async)
+
+    assert writer.wants_preview() is is_async
+
+    writer.previews = not is_async
+
+    assert writer.wants_preview() is not is_async
