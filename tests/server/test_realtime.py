@@ -240,14 +240,22 @@ def test_several_responses_are_under_way_at_once_and_a_cancel_is_one_responses(
     created = [create_amid_events(session, f"picture {index}") for index in range(3)]
     ids = [message["response"]["id"] for message in created]
     session.send(json.dumps({"type": "response.cancel", "response_id": ids[1]}))
+    done = [next_done(session)]
     with working(server, draw):
-        done = {}
-        while len(done) < 3:
-            message = received(session)
-            if message["type"] == "response.done":
-                done[message["response"]["id"]] = message["response"]["status"]
+        done += [next_done(session), next_done(session)]
 
-    assert done == {ids[0]: "completed", ids[1]: "cancelled", ids[2]: "completed"}
+    assert [(response["id"], response["status"]) for response in done] == [
+        (ids[1], "cancelled"),
+        (ids[0], "completed"),
+        (ids[2], "completed"),
+    ]
+
+
+def next_done(opened: ClientConnection) -> dict[str, Any]:
+    while (message := received(opened))["type"] != "response.done":
+        pass
+    response: dict[str, Any] = message["response"]
+    return response
 
 
 def create_amid_events(opened: ClientConnection, prompt: str) -> dict[str, Any]:
@@ -261,18 +269,16 @@ def test_a_session_may_have_only_so_many_responses_under_way(server: Serving, se
     created = [create_amid_events(session, f"picture {index}") for index in range(16)]
     refused = create_amid_events(session, "one more")
     session.send(json.dumps({"type": "response.cancel"}))
-    while (message := received(session))["type"] != "response.done":
-        pass
+    cancelled = next_done(session)
     one_more = create_amid_events(session, "one more")
-    ids = [created_message["response"]["id"] for created_message in created]
+    ids = [made["response"]["id"] for made in created]
     for job_id in [made["response"]["job_id"] for made in (*created, one_more)]:
         server.client.delete(f"/v1/jobs/{job_id}")
     for _ in range(16):
-        while received(session)["type"] != "response.done":
-            pass
+        next_done(session)
 
     assert refused["error"]["code"] == "too_many_responses"
-    assert message["response"]["id"] == ids[-1]
+    assert cancelled["id"] == ids[-1]
     assert one_more["type"] == "response.created"
 
 
