@@ -25,9 +25,9 @@ from report import emit_report
 from omnirt_lab.journal import JobWriter, Journal, Worker
 from omnirt_lab.pipelines.probe import Probe
 
-PAIRS = int(os.environ.get("PAIRS", "10"))
+PAIRS = int(os.environ.get("PAIRS", "5"))
 LIMIT = 0.01
-CASES = (("built-in model, 20 steps", 64, 20), ("320 px, 60 steps", 320, 60))
+CASES = (("built-in model, 20 steps", 64, 20), ("320 px, 40 steps", 320, 40))
 """What, side of the picture in pixels, steps. The first is too short for a preview."""
 
 

@@ -57,7 +57,7 @@ class VaeDecoder:
         return tuple(found)
 
     def latents(self, clean: torch.Tensor, img_ids: torch.Tensor | None) -> torch.Tensor | None:
-        """The first picture's latents (1, C, H, W); None where they have another shape than this VAE's.
+        """The first latents (1, C, H, W); None where they have another shape than this VAE's, or are elsewhere.
 
         `img_ids` (tokens, 3) are what Flux's transformer is given: picture number, row and column of each token.
         """
@@ -68,7 +68,7 @@ class VaeDecoder:
                 return None
             first = unpacked
         fits = first.ndim == 4 and first.shape[1] == self.vae.config.latent_channels
-        return first if fits else None
+        return first if fits and first.device == self.vae.device else None
 
     def picture(self, latents: torch.Tensor, size: tuple[int, int]) -> bytes | None:
         """The picture as JPEG; None if the decode gave values that are no numbers."""
