@@ -1,0 +1,141 @@
+"""The official client against a server as it is installed: with a runner, and the built-in model."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+
+import pytest
+from openai import NotFoundError, OpenAI
+from PIL import Image
+
+from tests.server.serving import Serving, running_server
+
+PROMPT = "a red circle on a blue background"
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server that runs jobs."""
+    home = tmp_path_factory.mktemp("hosted")
+    with running_server(home / "state", home) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def openai(hosted: Serving) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{hosted.url}/v1", api_key=hosted.token, timeout=120, max_retries=0) as client:
+        yield client
+
+
+def opened(text: str | None) -> Image.Image:
+    return Image.open(BytesIO(base64.b64decode(text or "")))
+
+
+def is_red(pixel: tuple[int, int, int]) -> bool:
+    red, green, blue = pixel
+    return red > 2 * max(green, blue)
+
+
+def is_green(pixel: tuple[int, int, int]) -> bool:
+    red, green, blue = pixel
+    return green > red and green > blue
+
+
+def is_blue(pixel: tuple[int, int, int]) -> bool:
+    red, green, blue = pixel
+    return blue > red and blue > green
+
+
+def test_pictures_show_what_the_prompt_says_and_their_addresses_work(hosted: Serving, openai: OpenAI):
+    answer = openai.images.generate(prompt=PROMPT, extra_body={"seed": 7, "steps": 20})
+
+    (picture,) = answer.data or ()
+    image = Image.open(BytesIO(hosted.client.get(picture.url or "").content))
+    assert image.size == (64, 64)
+    assert any(is_red(image.getpixel((x, y))) for x in range(64) for y in range(64))
+    assert is_blue(image.getpixel((1, 1)))
+
+
+def test_several_pictures_differ_and_the_same_seed_makes_the_same_ones(openai: OpenAI):
+    def drawn(n: int, seed: int) -> list[bytes]:
+        extra = {"seed": seed, "steps": 4}
+        answer = openai.images.generate(prompt=PROMPT, n=n, response_format="b64_json", extra_body=extra)
+        return [opened(picture.b64_json).tobytes() for picture in answer.data or ()]
+
+    two = drawn(2, 7)
+
+    assert len(set(two)) == 2
+    assert drawn(2, 7) == two
+
+
+def test_an_edit_keeps_what_the_mask_does_not_give_away(openai: OpenAI):
+    picture = Image.new("RGB", (64, 64), "green")
+    mask = Image.new("RGBA", (64, 64), "black")
+    mask.paste((0, 0, 0, 0), (0, 0, 32, 64))
+
+    def png(image: Image.Image) -> bytes:
+        file = BytesIO()
+        image.save(file, format="PNG")
+        return file.getvalue()
+
+    answer = openai.images.edit(
+        image=png(picture),
+        mask=png(mask),
+        prompt=PROMPT,
+        response_format="b64_json",
+        extra_body={"seed": 1, "steps": 8, "strength": 1.0},
+    )
+
+    (edited,) = [opened(picture.b64_json) for picture in answer.data or ()]
+    assert is_green(edited.getpixel((60, 32)))
+    assert not is_green(edited.getpixel((4, 32)))
+
+
+def test_an_error_of_the_pipeline_is_an_error_of_the_client(openai: OpenAI):
+    with pytest.raises(NotFoundError) as refused:
+        openai.images.generate(prompt=PROMPT, model="gpt-image-1")
+
+    assert refused.value.code == "model_not_allowed"
+
+
+def test_a_realtime_session_makes_one_picture_after_the_other(hosted: Serving, openai: OpenAI):
+    with openai.realtime.connect(model="tiny-shapes") as connection:
+        connection.session.update(session={"type": "realtime", "config": {"steps": 3}})  # type: ignore[typeddict-unknown-key]
+        done, steps = [], 0
+        for seed in (1, 2):
+            wish = {"instructions": PROMPT, "config": {"seed": seed}}
+            connection.response.create(response=wish)  # type: ignore[arg-type]
+            for event in connection:
+                assert event.type != "error", event
+                if event.type == "response.omnirt.event":
+                    steps += event.event["event"] == "step"
+                if event.type == "response.done":
+                    done.append(event.response)
+                    break
+
+    assert [response.status for response in done] == ["completed", "completed"]
+    assert steps == 6
+    urls = [response.output[0].content[0].image_url for response in done]
+    first, second = (hosted.client.get(url).content for url in urls)
+    assert first.startswith(b"\x89PNG")
+    assert first != second
+
+
+def test_a_realtime_response_shows_previews_and_its_cancel_leaves_the_session_as_it_was(openai: OpenAI):
+    with openai.realtime.connect() as connection:
+        connection.response.create(response={"instructions": PROMPT, "config": {"steps": 900}})  # type: ignore[typeddict-unknown-key]
+        told = []
+        for event in connection:
+            if event.type == "response.omnirt.preview" and not told:
+                told.append(opened(event.b64_json).size)
+                connection.response.cancel()
+            if event.type == "response.done":
+                told.append(event.response.status)
+                break
+        connection.response.create(response={"instructions": PROMPT, "config": {"steps": 2}})  # type: ignore[typeddict-unknown-key]
+        again = next(event for event in connection if event.type == "response.done")
+
+    assert told == [(64, 64), "cancelled"]
+    assert again.response.status == "completed"
