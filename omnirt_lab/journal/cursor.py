@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from omnirt_lab.journal import events, jobs
 from omnirt_lab.journal.database import Database
 from omnirt_lab.journal.events import JournalEntry
 from omnirt_lab.journal.watch import Watch, watch_directory
 from omnirt_lab.records import TERMINAL_EVENTS
+
+FIRST_PAUSE_S: Final = 0.001
+MAX_PAUSE_S: Final = 60.0
+"""A commit shows a moment after its last write to a file, and that moment wakes nobody: SQLite publishes it in shared
+memory. So a reader that was woken and sees nothing looks again, after twice as long each time."""
 
 
 class Cursor:
@@ -26,6 +31,7 @@ class Cursor:
         """Id of the last event that was read: where to begin the next time."""
         self._database = database
         self._watch: Watch | None = None
+        self._pause_s = FIRST_PAUSE_S
         self._job: int | None = None
         self._after_seq = 0
         self._has_terminal = False
@@ -78,7 +84,9 @@ class Cursor:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return False
-            self._watch.wait(left_s)
+            is_written = self._watch.wait(min(left_s, self._pause_s))
+            self._pause_s = FIRST_PAUSE_S if is_written else min(2 * self._pause_s, MAX_PAUSE_S)
+        self._pause_s = FIRST_PAUSE_S
         return True
 
     def is_at_end(self) -> bool:

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,8 +18,9 @@ POLL_S: Final = 0.02
 class Watch(Protocol):
     """Something that notices writes since it was made."""
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when there may have been a write, or after `timeout_s`."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return True at a write, and False after `timeout_s` or when it cannot tell."""
+        ...
 
     def close(self) -> None:
         """Stop watching."""
@@ -27,9 +29,10 @@ class Watch(Protocol):
 class PollingWatch:
     """Takes every moment for a possible write; works everywhere."""
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float) -> bool:
         """Return after 20 ms at most."""
         time.sleep(min(timeout_s, POLL_S))
+        return False
 
     def close(self) -> None:
         """Nothing is held."""
@@ -55,15 +58,15 @@ class InotifyWatch:
             self.close()
             raise
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float) -> bool:
         """Return at the first write, those since the last call included, or after `timeout_s`."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        if poll.poll(timeout_s * 1000):
-            try:
-                os.read(self._fd, 65536)
-            except BlockingIOError:  # another thread was quicker
-                return
+        if not poll.poll(timeout_s * 1000):
+            return False
+        with suppress(BlockingIOError):  # another thread was quicker
+            os.read(self._fd, 65536)
+        return True
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -165,3 +166,29 @@ def test_without_an_inotify_instance_to_spare_a_cursor_polls(journal: Journal):
     finally:
         for held in watches:
             held.close()
+
+
+class EarlyWatch:
+    """Wakes its reader as SQLite does: at the last write of a commit, before the commit shows."""
+
+    def __init__(self, commit: Callable[[], object]) -> None:
+        self.asked_s: list[float] = []
+        self._commit = commit
+
+    def wait(self, timeout_s: float) -> bool:
+        self.asked_s.append(timeout_s)
+        if len(self.asked_s) == 5:
+            self._commit()
+        return len(self.asked_s) == 1
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_reader_that_is_woken_before_the_commit_shows_looks_again_soon(journal: Journal, worker: Worker):
+    cursor = journal.cursor()
+    watch = EarlyWatch(lambda: begin(journal, worker))
+    cursor._watch = watch
+
+    assert cursor.wait(60)
+    assert watch.asked_s == [0.001, 0.001, 0.002, 0.004, 0.008]
