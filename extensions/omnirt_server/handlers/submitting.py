@@ -17,6 +17,7 @@ from omnirt_server.waiting import wait_for_result
 class SubmittingHandler(LabHandler):
     """Once there is a job, every answer names it, errors too."""
 
+    _has_client = True
     _job_id: str | None = None
     _waiting: asyncio.Task[Any] | None = None
 
@@ -48,6 +49,8 @@ class SubmittingHandler(LabHandler):
         LabError
             Why it made nothing.
         """
+        if not self._has_client:
+            raise web.Finish
         self._waiting = asyncio.current_task()
         try:
             return await wait_for_result(self.services, job.job_id)
@@ -58,5 +61,6 @@ class SubmittingHandler(LabHandler):
 
     def on_connection_close(self) -> None:
         """Wait no longer for a client that has gone."""
+        self._has_client = False
         if self._waiting is not None:
             self._waiting.cancel()
