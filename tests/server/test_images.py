@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import struct
 import threading
 import zlib
@@ -176,12 +177,17 @@ def test_a_job_that_is_cancelled_is_409_and_one_whose_worker_dies_is_502(server:
 
     with working(server, cancel):
         cancelled = server.client.post(route, json=body)
-    with working(server, start):  # it leaves the job as it is, and goes
-        lost = threading.Thread(target=lambda: answers.append(server.client.post(route, json=body)))
-        answers: list[httpx.Response] = []
+    answers: list[httpx.Response] = []
+    lost = threading.Thread(target=lambda: answers.append(server.client.post(route, json=body)))
+    begun = threading.Event()
+
+    def begin(writer: JobWriter) -> None:
+        start(writer)
+        begun.set()
+
+    with working(server, begin):  # it leaves the job as it is, and goes
         lost.start()
-        while not any(job.state == "running" for job in server.journal.list_jobs(limit=1)):
-            lost.join(0.01)
+        assert begun.wait(60)
     lost.join()
 
     assert (cancelled.status_code, cancelled.json()["error"]["code"]) == (409, "job_cancelled")
@@ -205,16 +211,37 @@ def test_the_official_client_does_not_make_a_second_job_of_one_that_was_cancelle
 
 def test_a_client_that_leaves_leaves_its_job_and_nothing_in_the_server(server: Serving):
     logged = len(server.log)
-    with pytest.raises(httpx.ReadTimeout):
-        server.client.post(GENERATIONS, json={"prompt": "gone"}, timeout=0.5)
+    begun, gone = threading.Event(), threading.Event()
 
-    job = latest(server)
-    with working(server, draw):
+    def work(writer: JobWriter) -> None:
+        begun.set()
+        assert gone.wait(60)
+        draw(writer)
+
+    with working(server, work):
+        with posted(server, GENERATIONS, b'{"prompt": "gone"}'):
+            assert begun.wait(60)
+        gone.set()
+        job = latest(server)
         server.client.get(f"/v1/jobs/{job.job_id}/events")
 
     assert server.journal.get_job(job.job_id).state == "succeeded"
     assert server.client.get("/healthz").status_code == 200
     assert "Traceback" not in server.log[logged:]
+
+
+def posted(server: Serving, path: str, body: bytes) -> socket.socket:
+    """A connection on which a request was sent, and nothing read."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    lines = (
+        f"POST {path} HTTP/1.1",
+        f"Host: {host}:{port}",
+        f"Authorization: Bearer {server.token}",
+        f"Content-Length: {len(body)}",
+    )
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall("\r\n".join((*lines, "", "")).encode() + body)
+    return connection
 
 
 def test_addresses_have_the_base_url_that_the_client_used(tmp_path):
