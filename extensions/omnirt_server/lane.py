@@ -97,7 +97,7 @@ class Lane:
             kernel = await self._kernel_at_work()
             if self._options.loads_builtin:
                 await kernel.execute(f"{_MODULE}.load_builtin()")
-        except (LabError, OSError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001  # the lane outlives whatever befalls a kernel
             self.trouble = f"the runner could not be prewarmed: {error}"
             _log.warning("%s", self.trouble)
 
@@ -128,9 +128,12 @@ class Lane:
         trouble = "it took no job"
         try:
             await self._run(await self._kernel_at_work(), job_id)
-        except (LabError, OSError, RuntimeError) as error:
+        except LabError as error:
             trouble = str(error)
             _log.warning("job %s: %s", job_id, error)
+        except Exception as error:  # noqa: BLE001  # the lane outlives whatever befalls a kernel
+            trouble = f"{type(error).__name__}: {error}"
+            _log.exception("job %s", job_id)
         try:
             was_taken = await self._settle(job_id)
         except LabError as error:
@@ -195,7 +198,7 @@ class Lane:
             raise RunnerUnavailableError(
                 f"the runner was not ready after {START_S:.0f} s", hint="See the server's log."
             ) from error
-        except (LabError, OSError, RuntimeError):
+        except Exception:
             await self._bury()
             raise
         return kernel

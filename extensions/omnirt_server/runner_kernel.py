@@ -14,7 +14,7 @@ from typing import Final
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from omnirt_lab.errors import RunnerUnavailableError
 
@@ -88,7 +88,7 @@ class RunnerKernel:
         death = asyncio.create_task(self.died.wait())
         try:
             await asyncio.wait({reply, death}, return_when=asyncio.FIRST_COMPLETED)
-            if not reply.done():
+            if self.died.is_set():
                 raise RunnerDiedError(f"the runner {self.pid} ended", hint="See the server's log.")
             _raise_for(reply.result())
         finally:
@@ -102,12 +102,12 @@ class RunnerKernel:
 
     async def kill(self) -> None:
         """End the process and what it started, and remove its files. Without effect on one that never started."""
-        if self._client is not None:
-            self._client.stop_channels()
         if self._manager.has_kernel:
             await self._manager.shutdown_kernel(now=True)
         self._unwatch()
         self.died.set()
+        if self._client is not None:  # last, since `execute` waits on it until the process has died
+            self._client.stop_channels()
 
     async def _reply_to(self, message_id: str) -> dict[str, object]:
         assert self._client is not None
