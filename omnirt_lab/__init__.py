@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         last_report,
         models,
         observe,
+        publish,
         replay,
         submit,
         unobserve,
+        unpublish,
     )
     from omnirt_lab.lab.history import History
     from omnirt_lab.lab.jobs import Job
@@ -52,9 +54,11 @@ _HOME_OF: Final = {
             "last_report",
             "models",
             "observe",
+            "publish",
             "replay",
             "submit",
             "unobserve",
+            "unpublish",
         ),
         _API,
     ),
@@ -91,9 +95,11 @@ __all__ = [
     "last_report",
     "models",
     "observe",
+    "publish",
     "replay",
     "submit",
     "unobserve",
+    "unpublish",
 ]
 
 

@@ -18,6 +18,8 @@ from omnirt_lab.records.api import (
     Health,
     JobPage,
     JobView,
+    Model,
+    ModelList,
     RunPage,
     StreamError,
 )
@@ -176,6 +178,20 @@ OPERATIONS: Final = (
         {200: Answer("By `Accept`.", dict.fromkeys((CONTENT_TYPE_PLAIN_0_0_4, CONTENT_TYPE_LATEST)))},
     ),
     Operation("get", "/openapi.json", "getContract", "This document", {200: Answer("OpenAPI 3.1.", {JSON: None})}),
+    Operation(
+        "get",
+        "/v1/models",
+        "listModels",
+        "The models that requests may name, and who serves them",
+        {200: Answer("Allowed and published ones.", {JSON: ModelList})},
+    ),
+    Operation(
+        "get",
+        "/v1/models/{model}",
+        "getModel",
+        "One model",
+        {200: Answer("The model.", {JSON: Model})},
+    ),
     Operation(
         "post",
         "/v1/generate",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.journal import Journal
 from omnirt_lab.records import Record
+from omnirt_lab.units import NS_PER_MS
 from omnirt_server.feed import Feed
 from omnirt_server.lane import Lane, LaneOptions
 from omnirt_server.runtime_directory import RuntimeDirectory
@@ -47,6 +49,8 @@ class Runner:
         self._journal = journal
         self._options = options
         self._directory: RuntimeDirectory | None = None
+        self.started_at_ms = time.time_ns() // NS_PER_MS
+        """Milliseconds since 1970: since then the server takes jobs."""
         self._in_hand: set[str] = set()
         self._lanes: list[Lane] = []
         self._tasks: list[asyncio.Task[None]] = []

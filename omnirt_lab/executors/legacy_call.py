@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from omnirt_lab.executors.export import open_picture, store_pictures
+from omnirt_lab.executors.observed import own_class
 from omnirt_lab.executors.resources import RESOURCES, Resources
 from omnirt_lab.executors.timed_stage import timed_stage
 from omnirt_lab.pipelines.adapters import use_adapters
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from omnirt_lab.journal import JobWriter
-    from omnirt_lab.pipelines.probe import Reading
+    from omnirt_lab.pipelines.probe import Probe, Reading
 
 MAX_DRAWN_SEED: Final = 2**32
 """Small enough to be typed again, and exact in JavaScript."""
@@ -79,10 +80,10 @@ class LegacyCall:
         )
         with ExitStack() as stack:
             pipeline, arguments = self._load(stack)
-            probe = self._resources.probe(pipeline)
+            probe = self._probe(pipeline)
             watching = probe.watch(self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._writer)
             with watching as self._reading:
-                output = pipeline(**arguments)
+                output = own_class(pipeline).__call__(pipeline, **arguments)
         with timed_stage(self._writer, "export"):
             artifacts = self._export(output)
         return JobFinishedData(
@@ -101,12 +102,7 @@ class LegacyCall:
         """Make everything ready that the call needs; what must be undone afterwards goes on `stack`."""
         request, config = self._request, self._request.config
         with timed_stage(self._writer, "load") as end:
-            resident = self._resources.residency.get(
-                get_model(request.model), task=request.task, dtype=config.dtype, device=config.device
-            )
-            self._report_residency(resident.loaded_now, resident.load_ns, resident.size_bytes)
-            self._warn(resident.warnings)
-            pipeline = resident.pipeline
+            pipeline = self._find_pipeline()
             stack.enter_context(scheduler_lock(pipeline.scheduler))
             stack.enter_context(use_scheduler(pipeline, config.scheduler))
             self._warn(stack.enter_context(use_adapters(pipeline, request.adapters)))
@@ -120,6 +116,18 @@ class LegacyCall:
             )
             end.resolved = resolve(pipeline, arguments)
         return pipeline, arguments
+
+    def _find_pipeline(self) -> DiffusionPipeline:
+        request, config = self._request, self._request.config
+        resident = self._resources.residency.get(
+            get_model(request.model), task=request.task, dtype=config.dtype, device=config.device
+        )
+        self._report_residency(resident.loaded_now, resident.load_ns, resident.size_bytes)
+        self._warn(resident.warnings)
+        return resident.pipeline
+
+    def _probe(self, pipeline: DiffusionPipeline) -> Probe:
+        return self._resources.probe(pipeline)
 
     def _find_picture(self, sha256: str | None) -> Image | None:
         return None if sha256 is None else open_picture(self._writer.artifacts.read(sha256))

@@ -79,6 +79,11 @@ def own_class(pipeline: DiffusionPipeline) -> type[DiffusionPipeline]:
     return _OWN_CLASSES.get(pipeline, type(pipeline))
 
 
+def is_observed(pipeline: DiffusionPipeline) -> bool:
+    """Whether something stands in the place of its own call."""
+    return pipeline in _OWN_CLASSES
+
+
 def attach(pipeline: DiffusionPipeline, on_call: OnCall) -> None:
     """Let `on_call` stand where the pipeline's own call stood.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from omnirt_lab.engine import Engine, build_request
 from omnirt_lab.engine.observation import observe, unobserve
+from omnirt_lab.engine.publication import Publications
 from omnirt_lab.errors import RunNotFoundError
 from omnirt_lab.executors.settings import SETTINGS, Settings
 from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal, RunQuery
@@ -49,6 +50,7 @@ class Lab:
         self._state_dir = state_dir
         self._busy_timeout_s = busy_timeout_s
         self._engine: Engine | None = None
+        self._publications = Publications()
         self._lock = threading.Lock()
 
     @with_request_options
@@ -181,6 +183,38 @@ class Lab:
         """Stop watching; the pipeline is as it was before `observe`. Without effect on one that is not observed."""
         return unobserve(pipeline)
 
+    def publish(self, pipeline: PipelineT, *, name: str) -> PipelineT:
+        """Let the hosted API run jobs on your pipeline, as the model `name`, while this process lives.
+
+        The Jupyter server that follows the same state directory takes the requests; a thread of this process runs
+        them, one after the other, and never during your own call of the pipeline. Returns the same object.
+
+        Parameters
+        ----------
+        name
+            1 to 64 letters, digits, dots, dashes and underscores; a name that you have published already gets this
+            pipeline instead.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it is no diffusers pipeline, or the name is a built-in model's or no name.
+        StateDirError, JournalError
+            If the journal cannot be used.
+        """
+        self._publications.publish(self.engine, pipeline, name)
+        return pipeline
+
+    def unpublish(self, name: str) -> None:
+        """Serve `name` no longer, once the job that runs has ended; jobs that wait for it are lost.
+
+        Raises
+        ------
+        InvalidRequestError
+            If this process has published nothing under this name.
+        """
+        self._publications.unpublish(name)
+
     def history(
         self,
         *,
@@ -276,7 +310,8 @@ class Lab:
             return self._engine
 
     def close(self) -> None:
-        """Finish the job that runs, and close the journal; the next use opens it again."""
+        """Finish the jobs that run, unpublish, and close the journal; the next use opens it again."""
+        self._publications.close()
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is not None:

@@ -30,6 +30,8 @@ ModelKind = Literal["builtin", "folder", "hub"]
 
 _BUILTIN: Final = {"tiny-shapes": Path(__file__).parents[1] / "tiny_shapes" / "weights"}
 
+BUILTIN_NAMES: Final = tuple(_BUILTIN)
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import assert_type
 
 import pandas as pd
@@ -28,6 +29,8 @@ assert_type(replay.differing_fields, tuple[str, ...])
 job = lab.submit("a red circle", priority=1)
 assert_type(job, lab.Job)
 assert_type(job.result(timeout=60.0), lab.GenerateResult)
+
+unpublish: Callable[[str], None] = lab.unpublish
 
 assert_type(lab.history(since="7d"), lab.History)
 assert_type(lab.history().to_pandas(), pd.DataFrame)

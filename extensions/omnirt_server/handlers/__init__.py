@@ -13,6 +13,7 @@ from omnirt_server.handlers.health import HealthHandler, ReadyHandler
 from omnirt_server.handlers.images import ImageEditsHandler, ImageGenerationsHandler
 from omnirt_server.handlers.jobs import JobHandler, JobsHandler
 from omnirt_server.handlers.metrics import MetricsHandler
+from omnirt_server.handlers.models import ModelHandler, ModelsHandler
 from omnirt_server.handlers.openapi import ContractHandler
 from omnirt_server.handlers.preview import PreviewHandler
 from omnirt_server.handlers.realtime import RealtimeHandler
@@ -28,6 +29,8 @@ ROUTES: Final[list[tuple[str, type[RequestHandler]]]] = [
     (r"/readyz", ReadyHandler),
     (r"/metrics", MetricsHandler),
     (r"/openapi\.json", ContractHandler),
+    (r"/v1/models", ModelsHandler),
+    (r"/v1/models/(.+)", ModelHandler),
     (r"/v1/generate", GenerateHandler),
     (r"/v1/images/generations", ImageGenerationsHandler),
     (r"/v1/images/edits", ImageEditsHandler),
