@@ -113,6 +113,12 @@ class ArtifactNotFoundError(LabError, LookupError):
     code = "artifact_not_found"
 
 
+class PreviewNotFoundError(LabError, LookupError):
+    """The job has no preview now: it does not run, or is too short to make one cheap."""
+
+    code = "preview_not_found"
+
+
 class QueueFullError(LabError):
     """As many jobs are waiting as the queue may hold."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from omnirt_lab import __version__
 from omnirt_lab.records import MAX_PROMPT_CHARS, AnyEvent
 from omnirt_lab.records.api import ErrorBody, GenerateBody
 from omnirt_lab.records.images import ImageEditForm, ImageGenerateBody
@@ -67,7 +67,7 @@ class _Contract:
             paths.setdefault(operation.path, {})[operation.method] = self._operation(operation)
         return {
             "openapi": "3.1.0",
-            "info": {"title": "OmniRT Lab", "version": __version__, "description": _ABOUT},
+            "info": {"title": "OmniRT Lab", "version": version("omnirt-lab"), "description": _ABOUT},
             "servers": [{"url": base_url}],
             "security": _SECURITY,
             "paths": paths,

@@ -14,6 +14,7 @@ from omnirt_lab.errors import (
     LabError,
     ModelLoadError,
     PipelineError,
+    PreviewNotFoundError,
     QueueFullError,
     RunnerUnavailableError,
     RunNotFoundError,
@@ -23,13 +24,6 @@ from omnirt_lab.errors import (
 )
 from omnirt_lab.records import RunReport
 from omnirt_lab.records.api import ApiError, ErrorBody
-
-
-class PreviewNotFoundError(LabError, LookupError):
-    """The job has no preview now."""
-
-    code = "preview_not_found"
-
 
 STATUS_OF: Final[dict[type[LabError], int]] = {
     InvalidRequestError: 400,

@@ -131,6 +131,10 @@ class AsyncClient:
         """A stored file's bytes."""
         return await self._ask(calls.artifact(sha256))
 
+    async def preview(self, job_id: str) -> bytes:
+        """What a running job's picture looks like so far; PreviewNotFoundError where it has none now."""
+        return await self._ask(calls.preview(job_id))
+
     async def models(self) -> tuple[Model, ...]:
         """What the server serves."""
         return (await self._ask(calls.models())).data

@@ -167,6 +167,11 @@ def artifact(sha256: str) -> Call[bytes]:
     return Call(f"v1/artifacts/{_segment(sha256)}", bytes)
 
 
+def preview(job_id: str) -> Call[bytes]:
+    """A running job's latest picture."""
+    return Call(f"v1/jobs/{_segment(job_id)}/preview", bytes)
+
+
 def models() -> Call[ModelList]:
     """What the server serves."""
     return Call("v1/models", _reader(ModelList))

@@ -130,6 +130,10 @@ class Client:
         """A stored file's bytes."""
         return self._ask(calls.artifact(sha256))
 
+    def preview(self, job_id: str) -> bytes:
+        """What a running job's picture looks like so far; PreviewNotFoundError where it has none now."""
+        return self._ask(calls.preview(job_id))
+
     def models(self) -> tuple[Model, ...]:
         """What the server serves."""
         return self._ask(calls.models()).data

@@ -21,6 +21,7 @@ from omnirt_lab.errors import (
     ArtifactNotFoundError,
     InvalidRequestError,
     JobNotFoundError,
+    PreviewNotFoundError,
     QueueFullError,
     RunNotFoundError,
     UnknownModelError,
@@ -266,6 +267,8 @@ def test_each_failure_is_the_labs_own_error(client: Client):
         client.job("../../healthz")
     with pytest.raises(JobNotFoundError):
         next(client.events(unknown))
+    with pytest.raises(PreviewNotFoundError):
+        client.preview(client.submit("x").job_id)
     with pytest.raises(RunNotFoundError):
         client.report("0" * 16)
     with pytest.raises(ArtifactNotFoundError):
@@ -349,6 +352,7 @@ def test_a_picture_is_made_by_the_servers_own_runner(tmp_path: Path):
         job = client.jobs(limit=1).jobs[0]
         with pytest.raises(UnsupportedTaskError):
             client.generate("a red circle", task="text2audio")
+        assert [model.id for model in client.models()] == ["tiny-shapes"]
         own, otlp = client.trace(job.job_id), client.trace(job.job_id, format="otlp")
 
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")

@@ -7,8 +7,8 @@ import asyncio
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+from omnirt_lab.errors import PreviewNotFoundError
 from omnirt_lab.journal import Journal, Preview
-from omnirt_server.failures import PreviewNotFoundError
 from omnirt_server.handlers.base import LabHandler, NoQuery
 
 
