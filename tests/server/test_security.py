@@ -6,7 +6,8 @@ import http.client
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from urllib.parse import quote
@@ -30,6 +31,12 @@ GENERATE = {"inputs": {"prompt": "x"}, "async_run": True}
 FOREIGN = "https://evil.example"
 
 
+def filled(pattern: str, ids: Mapping[str, str]) -> str:
+    """A path that the route takes, with the id of what stands before it."""
+    path = re.sub(r"/(\w+)/\((?:\[\^/\]|\.)\+\)", lambda part: f"/{part[1]}/{ids[part[1]]}", pattern)
+    return path.replace(r"\.", ".").replace(".*", "nothing")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     home = tmp_path_factory.mktemp("security")
@@ -49,11 +56,7 @@ def paths(server: Serving, picture: Artifact) -> list[str]:
     job_id = server.journal.list_jobs(limit=1)[0].job_id
     ids = {"jobs": job_id, "runs": report.run_id, "artifacts": picture.sha256, "models": "tiny-shapes"}
 
-    def filled(pattern: str) -> str:
-        path = re.sub(r"/(\w+)/\((?:\[\^/\]|\.)\+\)", lambda part: f"/{part[1]}/{ids[part[1]]}", pattern)
-        return path.replace(r"\.", ".").replace(".*", "nothing")
-
-    return [filled(pattern) for pattern, _ in ROUTES]
+    return [filled(pattern, ids) for pattern, _ in ROUTES]
 
 
 HTTP = [index for index, (_, kind) in enumerate(ROUTES) if not issubclass(kind, WebSocketHandler)]
