@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from omnirt_lab.errors import LabError
     from omnirt_lab.lab.api import (
         cache,
+        compare,
         configure,
         generate,
         get_job,
@@ -30,14 +31,17 @@ if TYPE_CHECKING:
         publish,
         replay,
         submit,
+        sweep,
         unobserve,
         unpublish,
     )
+    from omnirt_lab.lab.compare import Comparison
     from omnirt_lab.lab.history import History
     from omnirt_lab.lab.jobs import Job
     from omnirt_lab.lab.replay import Replay
     from omnirt_lab.lab.results import GenerateResult, RunReport
     from omnirt_lab.lab.session import Lab
+    from omnirt_lab.lab.sweep import Sweep
     from omnirt_lab.records import Adapter, Artifact, Config, GenerateRequest, Inputs
 
 _API: Final = "omnirt_lab.lab.api"
@@ -46,6 +50,7 @@ _HOME_OF: Final = {
     **dict.fromkeys(
         (
             "cache",
+            "compare",
             "configure",
             "generate",
             "get_job",
@@ -57,6 +62,7 @@ _HOME_OF: Final = {
             "publish",
             "replay",
             "submit",
+            "sweep",
             "unobserve",
             "unpublish",
         ),
@@ -65,10 +71,12 @@ _HOME_OF: Final = {
     **dict.fromkeys(("Adapter", "Artifact", "Config", "GenerateRequest", "Inputs"), _RECORDS),
     "GenerateResult": "omnirt_lab.lab.results",
     "RunReport": "omnirt_lab.lab.results",
+    "Comparison": "omnirt_lab.lab.compare",
     "History": "omnirt_lab.lab.history",
     "Job": "omnirt_lab.lab.jobs",
     "Lab": "omnirt_lab.lab.session",
     "Replay": "omnirt_lab.lab.replay",
+    "Sweep": "omnirt_lab.lab.sweep",
     "LabError": "omnirt_lab.errors",
 }
 """Public name → the module that has it; loaded when it is first asked for (PEP 562)."""
@@ -76,6 +84,7 @@ _HOME_OF: Final = {
 __all__ = [
     "Adapter",
     "Artifact",
+    "Comparison",
     "Config",
     "GenerateRequest",
     "GenerateResult",
@@ -86,7 +95,9 @@ __all__ = [
     "LabError",
     "Replay",
     "RunReport",
+    "Sweep",
     "cache",
+    "compare",
     "configure",
     "generate",
     "get_job",
@@ -98,6 +109,7 @@ __all__ = [
     "publish",
     "replay",
     "submit",
+    "sweep",
     "unobserve",
     "unpublish",
 ]

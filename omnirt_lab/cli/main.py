@@ -8,7 +8,7 @@ from importlib.metadata import entry_points, version
 from types import ModuleType
 from typing import Final
 
-from omnirt_lab.cli import debug, history, models, replay, run
+from omnirt_lab.cli import compare, debug, history, models, replay, run, sweep
 from omnirt_lab.cli.output import print_error
 from omnirt_lab.errors import InvalidRequestError, LabError
 from omnirt_lab.lab.words import WordsParser
@@ -19,6 +19,8 @@ _COMMANDS: Final[dict[str, ModuleType]] = {
     "models": models,
     "debug": debug,
     "replay": replay,
+    "compare": compare,
+    "sweep": sweep,
 }
 
 _PLUGINS: Final = "omnirt.commands"

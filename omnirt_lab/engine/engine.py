@@ -75,6 +75,15 @@ class Engine:
         writer.listeners.extend(listeners)
         return self.execute(writer, get_executor(request.config.execution_mode).begin(request, writer))
 
+    def attempt(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
+        """Run a checked request in this thread, and return its report however it ended; only an interrupt is raised."""
+        writer = self.start(request)
+        writer.listeners.extend(listeners)
+        report, error = self._finish(writer, get_executor(request.config.execution_mode).begin(request, writer))
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        return report
+
     def submit(self, request: GenerateRequest, *, priority: int = 0, idempotency_key: str | None = None) -> JobRecord:
         """Queue `request` in the journal; higher priorities run first.
 

@@ -42,7 +42,7 @@ def build_request(prompt: str, options: Mapping[str, Any]) -> GenerateRequest:
     for given, value in options.items():
         if given == "options":
             continue
-        name = _OTHER_NAMES.get(given, given)
+        name = request_name(given)
         home = _home_of(name, inputs=inputs, config=config, request=request)
         if name in home:
             raise InvalidRequestError(f"{name} is given twice, once as {given}", hint=f"Pass {name} once.")
@@ -50,6 +50,11 @@ def build_request(prompt: str, options: Mapping[str, Any]) -> GenerateRequest:
     built = _convert(request)
     _require_prompt(built)
     return built
+
+
+def request_name(given: str) -> str:
+    """What the request calls an option, which diffusers and the command line may call otherwise."""
+    return _OTHER_NAMES.get(given, given)
 
 
 def _own_options(options: Mapping[str, Any]) -> dict[str, Any]:

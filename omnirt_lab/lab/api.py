@@ -10,6 +10,8 @@ LAB: Final = Lab()
 
 generate = LAB.generate
 submit = LAB.submit
+compare = LAB.compare
+sweep = LAB.sweep
 observe = LAB.observe
 unobserve = LAB.unobserve
 publish = LAB.publish

@@ -70,10 +70,11 @@ def progress_listener(wanted: bool) -> Callable[[AnyEvent], None] | None:
     """The listener that suits where this process talks to its person; None if no progress is wanted."""
     if not wanted:
         return None
-    return CellProgress() if _is_in_a_kernel() else TerminalProgress()
+    return CellProgress() if is_in_a_kernel() else TerminalProgress()
 
 
-def _is_in_a_kernel() -> bool:
+def is_in_a_kernel() -> bool:
+    """Whether this process is a notebook's kernel, whose output is a cell's."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"

@@ -152,7 +152,12 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> dict[s
 def facts_of(report: records.RunReport) -> dict[str, Json]:
     """Whatever may change bits, by dotted names."""
     fields = msgspec.to_builtins(report)
-    return dict(_leaves({name: fields[name] for name in _COMPARED}))
+    return leaves_of({name: fields[name] for name in _COMPARED})
+
+
+def leaves_of(fields: Json) -> dict[str, Json]:
+    """Dotted name → value, of everything inside nested dictionaries."""
+    return dict(_leaves(fields))
 
 
 def pixels(content: bytes) -> Pixels:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from omnirt_lab.engine import Engine, build_request
 from omnirt_lab.engine.observation import observe, unobserve
@@ -15,15 +15,18 @@ from omnirt_lab.errors import RunNotFoundError
 from omnirt_lab.executors.settings import SETTINGS, Settings
 from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal, RunQuery
 from omnirt_lab.lab.caches import Caches
+from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
 from omnirt_lab.lab.history import History, query_of
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
 from omnirt_lab.lab.options import RequestOptions, with_request_options
+from omnirt_lab.lab.plan import plan_of
 from omnirt_lab.lab.progress import progress_listener
 from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.lab.stores import STORES
+from omnirt_lab.lab.sweep import Sweep
 from omnirt_lab.records import AnyEvent, JobState, Task
 
 if TYPE_CHECKING:
@@ -143,6 +146,67 @@ class Lab:
         then = recorded(self.journal, source)
         listeners = [listener for listener in (progress_listener(progress),) if listener is not None]
         return compared(then, result_of(self.engine.run(then.request, listeners=listeners)))
+
+    def compare(self, *runs: Compared) -> Comparison:
+        """Put runs side by side: what differs in how they were made, in time, in memory and in the pictures.
+
+        Parameters
+        ----------
+        *runs
+            Two to eight; each a run's id, its report or its result, or a list of these for repeats of one run, which
+            give mean and spread, with the run that loaded the model set apart. The first is what the others are held
+            against.
+
+        Raises
+        ------
+        InvalidRequestError
+            For too few or too many runs, or something that is none.
+        RunNotFoundError
+            If there is no such run.
+        """
+        return compare_runs(with_lost_ended(self.journal), runs)
+
+    @with_request_options
+    def sweep(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        name: str | None = None,
+        progress: bool = True,
+        retry_failed: bool = False,
+        **options: Any,
+    ) -> Sweep:
+        """Run every combination of the options that are given as lists, here and now, one after the other.
+
+        A run that fails stays in its place with its error, and the others go on. Ctrl-C ends the sweep and returns
+        what was done; `resume()`, or a sweep of the same name, goes on with what is missing. Nothing runs twice.
+
+        Parameters
+        ----------
+        prompt
+            What to draw; a list of prompts is an axis, too.
+        name
+            What the sweep is found again by, in the tag `sweep:<name>` of its runs; drawn if left out.
+        progress
+            Show a line that counts the runs, with the time that is left.
+        retry_failed
+            Run cells of this name that have failed once more.
+        **options
+
+            Each may be a list, a tuple or a range: an axis of the grid. One whose own value is a list, such as
+            `adapters`, becomes an axis by a list of lists. Without `seed` every cell has seed 0.
+
+        Raises
+        ------
+        InvalidRequestError, UnknownModelError
+            Before anything runs: for no axis, an empty one, a cell that stands twice, more than 10,000 cells, or
+            anything that `generate` would refuse in any of them.
+        """
+        plan = plan_of(prompt, options)
+        sweep = Sweep(lambda: self.engine, plan, name)
+        for shape in plan.shapes:
+            self.engine.check(shape)
+        return sweep.resume(progress=progress, retry_failed=retry_failed)
 
     def observe(
         self,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
+from omnirt_lab.lab.plan import MAX_CELLS
 
 _FIRST_OPTION = re.compile(r"(?:^|(?<=\s))--?[A-Za-z]")
 _SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _QUOTES: Final = "\"'"
 
 
@@ -51,24 +54,77 @@ class WordsParser(argparse.ArgumentParser):
         raise UnknownOptionError(f"there is no option {word}", hint=hint)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a run; each one left out is left to the model."""
+def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the options of a run; each one left out is left to the model.
+
+    Parameters
+    ----------
+    several
+        Take lists such as `10,20` and ranges such as `1..4` where a sweep has an axis.
+    """
+
+    def kind(of: Callable[[str], object]) -> Callable[[str], object]:
+        return functools.partial(axis_of, of) if several else of
+
     add = parser.add_argument_group("run").add_argument
-    add("--model", metavar="NAME", help="a built-in model, a local folder, or a hub id (default: tiny-shapes)")
-    add("--task", metavar="TASK", help="text2image, image2image, … (default: text2image)")
-    add("--steps", type=int, metavar="N", help="denoising steps, 1 to 10,000")
     add(
-        "--seed", type=int, metavar="N", help="seed of the first picture, 0 to 2^63 - 1; drawn and recorded if left out"
+        "--model",
+        type=kind(str),
+        metavar="NAME",
+        help="a built-in model, a local folder, or a hub id (default: tiny-shapes)",
     )
-    add("--guidance", type=float, metavar="W", dest="guidance_scale", help="classifier-free guidance weight")
+    add("--task", metavar="TASK", help="text2image, image2image, … (default: text2image)")
+    add("--steps", type=kind(int), metavar="N", help="denoising steps, 1 to 10,000")
+    add(
+        "--seed",
+        type=kind(int),
+        metavar="N",
+        help="seed of the first picture, 0 to 2^63 - 1" + ("; 0 if left out" if several else "; drawn if left out"),
+    )
+    add("--guidance", type=kind(float), metavar="W", dest="guidance_scale", help="classifier-free guidance weight")
     add("--size", metavar="WxH", help="pixels, such as 64x64 or 512")
     add(
         "--negative", metavar="TEXT", dest="negative_prompt", help="what the picture must not show; quote several words"
     )
     add("--num-images", type=int, metavar="N", dest="num_images", help="pictures of the prompt, seeds counting up")
-    add("--scheduler", metavar="NAME", help="ddim, euler, dpm++, …")
-    add("--dtype", metavar="NAME", help="float32, float16 or bfloat16")
+    add("--scheduler", type=kind(str), metavar="NAME", help="ddim, euler, dpm++, …")
+    add("--dtype", type=kind(str), metavar="NAME", help="float32, float16 or bfloat16")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+
+
+def add_sweep_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a sweep has beside its runs' options."""
+    add = parser.add_argument_group("sweep").add_argument
+    add("--name", metavar="NAME", help="what it is found again by: a sweep of the same name runs only what is missing")
+    add("--retry-failed", action="store_true", help="run cells that have failed once more")
+
+
+def axis_of(kind: Callable[[str], object], text: str) -> object:
+    """Values between commas, of which whole numbers may be a range `1..4` with both ends; one value alone is no axis.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For a value of another kind, or a range that is empty or too long.
+    """
+    values: list[object] = []
+    for part in text.split(","):
+        ends = _RANGE.fullmatch(part.strip()) if kind is int else None
+        if ends is None:
+            values.append(_value_of(kind, part.strip()))
+            continue
+        found = range(int(ends[1]), int(ends[2]) + 1)
+        if not 1 <= len(found) <= MAX_CELLS:
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} is no range of 1 to {MAX_CELLS:,} numbers")
+        values += found
+    return values if len(values) > 1 else values[0]
+
+
+def _value_of(kind: Callable[[str], object], text: str) -> object:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 10,20,30 or 1..4") from error
 
 
 def add_history_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from omnirt_lab.lab import api as lab
-from omnirt_lab.lab.words import WordsParser, add_history_options, add_run_options, options_of, read_line
+from omnirt_lab.lab.words import (
+    WordsParser,
+    add_history_options,
+    add_run_options,
+    add_sweep_options,
+    options_of,
+    read_line,
+)
 
 
 def run_parser() -> WordsParser:
@@ -59,10 +66,38 @@ def replay(line: str) -> Any:
     return lab.replay(line.strip() or lab.last_report())
 
 
+def compare(line: str) -> Any:
+    """Put two or more runs side by side, by their ids."""
+    return lab.compare(*line.split())
+
+
+def sweep_parser() -> WordsParser:
+    """The options of a sweep, as `%omnirt sweep --help` prints them."""
+    parser = WordsParser(
+        prog="%omnirt sweep",
+        usage="%(prog)s PROMPT [options]",
+        description="Run every combination of options that are lists, such as --steps 10,20,30 --seed 1..4.",
+    )
+    add_run_options(parser, several=True)
+    add_sweep_options(parser)
+    return parser
+
+
+def sweep(line: str) -> Any:
+    """Run a prompt over a grid of options: sweep PROMPT --steps 10,20 --seed 1..4."""
+    if line.strip() in ("-h", "--help"):
+        print(sweep_parser().format_help())  # noqa: T201  # a magic's own output
+        return None
+    prompt, arguments = read_line(sweep_parser(), line)
+    return lab.sweep(prompt, name=arguments.name, retry_failed=arguments.retry_failed, **options_of(arguments))
+
+
 COMMANDS: Final[dict[str, Callable[[str], Any]]] = {
     "history": history,
     "models": models,
     "report": report,
     "debug": debug,
     "replay": replay,
+    "compare": compare,
+    "sweep": sweep,
 }

@@ -32,7 +32,7 @@ def mimebundle(report: RunReport, pictures: Sequence[bytes] = ()) -> dict[str, A
     """
     from omnirt_lab.views.png import report_png  # Pillow, which nobody needs before a report is shown
 
-    figure = figure_dict(report, [_data_uri(picture) for picture in pictures[:_MAX_PICTURES]])
+    figure = figure_dict(report, [data_uri(picture, PICTURE_PX) for picture in pictures[:_MAX_PICTURES]])
     return {
         PLOTLY_MIME: {**figure, "config": {"displaylogo": False, "responsive": True}},
         "image/png": base64.b64encode(report_png(report, pictures, scale=_CARD_SCALE)).decode(),
@@ -40,11 +40,11 @@ def mimebundle(report: RunReport, pictures: Sequence[bytes] = ()) -> dict[str, A
     }
 
 
-def _data_uri(picture: bytes) -> str:
-    """A thumbnail for the figure: small pictures enlarged, pixel by pixel, large ones as JPEG."""
+def data_uri(picture: bytes, side_px: int) -> str:
+    """A thumbnail for a figure: small pictures enlarged, pixel by pixel, large ones as JPEG."""
     from omnirt_lab.views.canvas import fit
 
-    image, was_shrunk = fit(picture, PICTURE_PX * _THUMBNAIL_SCALE)
+    image, was_shrunk = fit(picture, side_px * _THUMBNAIL_SCALE)
     media_type = "jpeg" if was_shrunk else "png"
     buffer = io.BytesIO()
     image.save(buffer, media_type, **({"quality": 88} if was_shrunk else {}))

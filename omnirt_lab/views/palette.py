@@ -28,6 +28,9 @@ OTHER: Final = "#b4a7c9"
 MEMORY: Final = "#6c5b9e"
 MEMORY_FILL: Final = "#e4dff0"
 
+SIDES: Final = ("#3a6fb7", "#e09f3e", "#2a9d8f", "#8a4f9e", "#8b95a7", "#c2605a", "#5a7d2a", "#1d2430")
+"""Of the runs that are compared, in order."""
+
 
 def stage_colour(name: str) -> str:
     """The colour of a stage, by what it does."""

@@ -44,7 +44,12 @@ def report_png(report: RunReport, pictures: Sequence[bytes], *, scale: int = 2) 
     scale
         Picture pixels for one layout pixel; 2 is sharp on a high-density screen. The card is 760 layout pixels wide.
     """
-    blocks = [block for block in (_head(report, pictures), _times(report), _small_print(report)) if block.height]
+    return stacked((_head(report, pictures), _times(report), _small_print(report)), scale=scale)
+
+
+def stacked(parts: Sequence[Block], *, scale: int) -> bytes:
+    """PNG bytes of a card with these parts, one under the other; parts without height are left out."""
+    blocks = [block for block in parts if block.height]
     height = 2 * PADDING + sum(block.height for block in blocks) + GAP * (len(blocks) - 1)
     canvas = Canvas(WIDTH, height, scale=scale, background=palette.CARD)
     top = PADDING
@@ -60,7 +65,7 @@ def _head(report: RunReport, pictures: Sequence[bytes]) -> Block:
     prompt = visible(report.request.inputs.prompt, limit=PROMPT_LIMIT)
     quoted = f"“{prompt}”" if prompt else ""
     prompt_lines = wrap(quoted, 16, width, max_lines=3)
-    settings = wrap(_drawable("  ·  ".join(facts.settings(report))), 12, width, max_lines=2)
+    settings = wrap(drawable("  ·  ".join(facts.settings(report))), 12, width, max_lines=2)
     text_height = _TITLE + len(prompt_lines) * _PROMPT_LINE + len(settings) * _LINE + _FIGURES
     height = max(text_height, PICTURES_SIDE if pictures else 0)
 
@@ -92,7 +97,7 @@ def _key_figures(canvas: Canvas, report: RunReport, left: int, bottom: int) -> N
     """The figures in a row on the head's lower edge, the total larger than the others."""
     x: float = left
     for index, (label, value) in enumerate(facts.key_figures(report)):
-        text, size = _drawable(value), 30 if index == 0 else 20
+        text, size = drawable(value), 30 if index == 0 else 20
         canvas.text(x, bottom - 3, text, size=size, colour=palette.INK, weight="bold")
         canvas.text(x, bottom - 36, label, size=11, colour=palette.MUTED)
         x += max(text_width(text, size), text_width(label, 11)) + 30
@@ -125,7 +130,7 @@ def _small_print(report: RunReport) -> Block:
     label_width = 84
     rows: list[tuple[str, str, str]] = []
     for label, text, colour in _notes(report):
-        lines = wrap(_drawable(text), 12, WIDTH - 2 * PADDING - label_width, max_lines=3)
+        lines = wrap(drawable(text), 12, WIDTH - 2 * PADDING - label_width, max_lines=3)
         rows += [(label, line, colour) for line in lines]
 
     def draw(canvas: Canvas, top: int) -> None:
@@ -156,6 +161,6 @@ def _notes(report: RunReport) -> list[tuple[str, str, str]]:
     return notes
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """The view's own signs in the characters that the built-in font has."""
     return text.replace("\u00d7", "x").replace("µ", "u").replace(numbers.UNKNOWN, "-")

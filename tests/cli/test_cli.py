@@ -54,6 +54,29 @@ def test_replay_says_its_verdict_in_text_and_json(capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["verdict"] == "bit_exact"
 
 
+def test_sweep_and_compare_have_text_json_and_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["sweep", PROMPT, "--steps", "1,2", "--seed", "1..2", "--name", "mine", "--json"]
+    assert main([*words, "--png", str(tmp_path / "grid.png")]) == 0
+    sweep = json.loads(capsys.readouterr().out)
+    assert [cell["values"] for cell in sweep["cells"]] == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out) == sweep, "the second time, nothing was left to run"
+
+    runs = [cell["run_id"] for cell in sweep["cells"][::2]]
+    assert main(["compare", *runs, "--json", "--png", str(tmp_path / "compared.png")]) == 0
+    comparison = json.loads(capsys.readouterr().out)
+    assert comparison["differences"]["request.config.steps"] == [1, 2]
+    assert (tmp_path / "compared.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["compare", *runs]) == 0
+    assert "request.config.steps" in capsys.readouterr().out
+
+
+def test_a_sweep_in_which_nothing_varies_is_a_bad_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", PROMPT, "--steps", "2"]) == 2
+    assert "nothing varies" in capsys.readouterr().err
+
+
 def test_history_models_and_debug_have_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", PROMPT, "--steps", "2"])
     capsys.readouterr()

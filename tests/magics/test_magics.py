@@ -96,6 +96,43 @@ def test_replay_runs_the_latest_run_again(shell: InteractiveShell) -> None:
     assert len(omnirt_lab.history().rows()) == 2
 
 
+def test_compare_puts_two_runs_side_by_side(shell: InteractiveShell) -> None:
+    first = shell.run_line_magic("omnirt", "a red circle --steps 1 --seed 1").report.run_id
+    other = shell.run_line_magic("omnirt", "a red circle --steps 2 --seed 1").report.run_id
+
+    comparison = shell.run_line_magic("omnirt", f"compare {first} {other[:12]}")
+
+    assert comparison.differences["request.config.steps"] == (1, 2)
+
+
+def test_sweep_reads_lists_and_ranges_as_axes(shell: InteractiveShell) -> None:
+    sweep = shell.run_line_magic(
+        "omnirt", "sweep a red, round circle --steps 1,2 --seed 1..2,9 --guidance 2.5 --scheduler ddim --name mine"
+    )
+
+    assert [(axis.name, axis.values) for axis in sweep.axes] == [("steps", (1, 2)), ("seed", (1, 2, 9))]
+    assert sweep.name == "mine"
+    assert sweep.results[0].report.request.inputs.prompt == "a red, round circle"
+    assert sweep.is_complete
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sweep a red circle --steps 2", "nothing varies"),
+        ("sweep a red circle --steps 1,two", "'two' is no number"),
+        ("sweep a red circle --seed 4..1", "no range"),
+        ("sweep a red circle --seed 1..99999999999", "no range"),
+        ("sweep a red circle --sede 1,2", "no option --sede"),
+        ("compare 123456", "2 to 8 runs"),
+    ],
+)
+def test_a_bad_sweep_or_comparison_says_why_and_runs_nothing(shell: InteractiveShell, line: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        shell.magics_manager.registry["OmnirtMagics"].omnirt(line)
+    assert len(omnirt_lab.history()) == 0
+
+
 def test_debug_reads_the_latest_report(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("omnirt", "a red circle --steps 2")
 

@@ -26,6 +26,16 @@ assert_type(replay, lab.Replay)
 assert_type(replay.result, lab.GenerateResult)
 assert_type(replay.differing_fields, tuple[str, ...])
 
+comparison = lab.compare("123456", result, [result.report, "654321"])
+assert_type(comparison, lab.Comparison)
+assert_type(comparison.to_pandas(), pd.DataFrame)
+
+sweep = lab.sweep("a red circle", steps=[10, 20], seed=range(4), guidance_scale=5.0, name="mine")
+assert_type(sweep, lab.Sweep)
+assert_type(sweep.resume(), lab.Sweep)
+assert_type(sweep.results, tuple[lab.GenerateResult | None, ...])
+assert_type(sweep.grid, bytes)
+
 job = lab.submit("a red circle", priority=1)
 assert_type(job, lab.Job)
 assert_type(job.result(timeout=60.0), lab.GenerateResult)
