@@ -7,6 +7,7 @@ import pytest
 
 from omnirt_lab.errors import QueueFullError
 from omnirt_lab.journal import Journal, Snapshot, published_queue
+from omnirt_lab.records import ErrorInfo
 from tests.journal.writing import run, wish
 
 
@@ -111,3 +112,26 @@ def test_a_journal_of_version_1_is_upgraded_with_all_that_it_holds(state_dir: Pa
         assert journal.get_report(kept.run_id) == kept
         (job,) = journal.list_jobs()
         assert job.queue == "local"
+
+
+def test_the_next_job_is_found_beside_those_that_somebody_has_in_hand(journal: Journal):
+    first, second = (journal.enqueue(wish(), is_async=True, queue="runner").job_id for _ in range(2))
+
+    found = journal.find_next("runner", beside=[first])
+
+    assert found is not None
+    assert found.job_id == second
+    assert journal.find_next("runner", beside=[first, second]) is None
+
+
+def test_jobs_that_nobody_can_run_fail_with_a_reason_and_those_of_other_queues_wait(journal: Journal):
+    doomed = journal.enqueue(wish(), is_async=True, queue="runner")
+    other = journal.enqueue(wish(), is_async=True)
+    error = ErrorInfo(type="RunnerUnavailableError", message="no torch here", hint="Install it.")
+
+    assert journal.fail_queued("runner", error) == [doomed.job_id]
+
+    report = journal.get_report(doomed.run_id)
+    assert (report.state, report.error) == ("failed", error)
+    assert journal.get_job(other.job_id).state == "queued"
+    assert journal.fail_queued("runner", error) == []

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from omnirt_lab.engine import runner
 from omnirt_lab.journal import published_queue
 from omnirt_lab.records import GenerateRequest
+from omnirt_server.runner_kernel import RunnerDiedError, RunnerKernel, RunnerRefusedError
+from omnirt_server.runtime_directory import RuntimeDirectory
 from omnirt_server.submission import RUNNER_QUEUE
 from tests.server.running import (
     body,
@@ -176,3 +180,65 @@ def test_a_runner_that_never_starts_fails_the_waiting_jobs_and_says_so(
         assert ready.status_code == 503
         assert "times in a row" in ready.json()["checks"]["runner"]
         assert server.journal.find_next(RUNNER_QUEUE) is None
+
+
+def with_kernel(use: Callable[[RunnerKernel], Awaitable[None]]) -> None:
+    """Do something with a real kernel, which is dead afterwards."""
+
+    async def run() -> None:
+        directory = RuntimeDirectory()
+        kernel = RunnerKernel(directory.path / "0-1.json", os.environ)
+        try:
+            await kernel.start()
+            await use(kernel)
+        finally:
+            await kernel.kill()
+            directory.remove()
+        assert not Path(f"/proc/{kernel.pid}").exists()
+
+    asyncio.run(run())
+
+
+def sleeping(kernel: RunnerKernel, mark: Path) -> asyncio.Task[None]:
+    """Code that sleeps until it is interrupted, and says when it begins to."""
+    return asyncio.create_task(kernel.execute(f"import time; open({str(mark)!r}, 'w').close(); time.sleep(600)"))
+
+
+async def exists(mark: Path) -> None:
+    async with asyncio.timeout(30):
+        while not mark.exists():  # a file of another process
+            await asyncio.sleep(0.02)
+
+
+def test_an_interrupt_ends_the_code_and_the_kernel_lives_on(tmp_path: Path):
+    async def use(kernel: RunnerKernel) -> None:
+        executing = sleeping(kernel, tmp_path / "mark")
+        await exists(tmp_path / "mark")
+
+        await kernel.interrupt()
+
+        with pytest.raises(RunnerRefusedError, match="KeyboardInterrupt"):
+            await executing
+        await kernel.execute("1 + 1")
+
+    with_kernel(use)
+
+
+def test_a_kernel_that_dies_ends_the_wait_for_its_answer(tmp_path: Path):
+    async def use(kernel: RunnerKernel) -> None:
+        executing = sleeping(kernel, tmp_path / "mark")
+        await exists(tmp_path / "mark")
+
+        assert kernel.pid is not None
+        os.kill(kernel.pid, signal.SIGKILL)
+
+        with pytest.raises(RunnerDiedError):
+            await executing
+
+    with_kernel(use)
+
+
+@pytest.mark.parametrize("text", ["", "ab", "g" * 32, "0" * 32 + "\n", "'); import os; ('"])
+def test_a_runner_takes_nothing_but_job_ids(text: str):
+    with pytest.raises(ValueError, match="no job id"):
+        runner.run(text)
