@@ -64,7 +64,8 @@ def _grid(shown: Shown) -> Block:
     per_row = len(shown.axes[-1].values)
     row_height = layout.side + _CAPTION + _GAP
     header = _HEADER if layout.has_header else 0
-    rows = -(-min(len(shown.cells), MAX_PICTURES) // per_row)
+    last_row, last_place = divmod(min(len(shown.cells), MAX_PICTURES) - 1, per_row)
+    lines = last_row * layout.lines + last_place // layout.columns + 1
 
     def draw(canvas: Canvas, top: int) -> None:
         if layout.has_header:
@@ -78,7 +79,7 @@ def _grid(shown: Shown) -> Block:
             x = layout.left + column * (layout.side + _GAP)
             _cell(canvas, shown, index, layout, x, y)
 
-    return Block(header + rows * layout.lines * row_height - _GAP, draw)
+    return Block(header + lines * row_height - _GAP, draw)
 
 
 def _layout(shown: Shown) -> _Layout:
