@@ -2,8 +2,8 @@
 
 Both load the model once, each with nothing resident before. Both are done in turn, several times; the figure is the
 median of the pairs' ratios, by the wall clock. The sweep also stores pictures and reports, which the loop does not.
-What a run spends beside the pipeline (`load` of a resident model with its weights' fingerprints, `export`), and what the
-embedding cache saves a run, are medians from the reports: the sweep can be faster only where the second is larger.
+What a run spends beside the pipeline (`load` of a resident model with its weights' fingerprints, `export`), and what
+the embedding cache saves a run, are medians from the reports: the sweep can be faster only where the second is larger.
 """
 
 from __future__ import annotations
