@@ -198,7 +198,7 @@ class Lane:
             raise RunnerUnavailableError(
                 f"the runner was not ready after {START_S:.0f} s", hint="See the server's log."
             ) from error
-        except Exception:
+        except Exception:  # whatever it was passes on, and no kernel is left half-started
             await self._bury()
             raise
         return kernel
