@@ -182,6 +182,10 @@ def _parameters(pipeline_class: type[DiffusionPipeline]) -> dict[str, inspect.Pa
 
 
 def _check_sizes(config: Config, multiple_px: int) -> None:
+    """Some of diffusers' pipelines, Stable Diffusion's among them, ignore a side that comes without the other."""
+    if (config.width is None) != (config.height is None):
+        given, missing = ("width", "height") if config.height is None else ("height", "width")
+        raise InvalidRequestError(f"{given} is given without {missing}", hint="Give both, or neither for the default.")
     for name, side_px in (("width", config.width), ("height", config.height)):
         if side_px is not None and side_px % multiple_px:
             below = side_px // multiple_px * multiple_px

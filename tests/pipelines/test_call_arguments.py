@@ -142,10 +142,16 @@ def test_inputs_must_fit_the_task(sources):
 
 
 def test_a_size_that_the_model_would_round_is_an_error_with_the_nearest(sources):
-    check_request(sources["sd"], request(width=40))
+    check_request(sources["sd"], request(width=40, height=40))
     with pytest.raises(InvalidRequestError, match="multiples of 16") as caught:
-        check_request(sources["wan"], request("text2video", width=40))
+        check_request(sources["wan"], request("text2video", width=40, height=48))
     assert caught.value.hint == "The nearest are 32 and 48."
+
+
+@pytest.mark.parametrize(("given", "missing"), [("width", "height"), ("height", "width")])
+def test_one_side_alone_is_an_error_as_diffusers_would_ignore_it(sources, given: str, missing: str):
+    with pytest.raises(InvalidRequestError, match=f"{given} is given without {missing}"):
+        check_request(sources["sd"], request(**{given: 128}))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has it")
