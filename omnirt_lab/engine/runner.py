@@ -13,6 +13,8 @@ import signal
 import sys
 from typing import Final
 
+from ipykernel.kernelapp import IPKernelApp
+
 from omnirt_lab.engine.engine import Engine
 from omnirt_lab.executors import get_executor
 from omnirt_lab.journal import Journal
@@ -67,8 +69,6 @@ def run(job_id: str) -> None:
 def main() -> None:
     """Be a kernel until the server ends."""
     _die_with_parent()
-    from ipykernel.kernelapp import IPKernelApp  # after the signal is set: it takes a while to import
-
     IPKernelApp.launch_instance([*sys.argv[1:], "--IPKernelApp.ignore_cwd=True", "--HistoryManager.enabled=False"])
 
 
