@@ -41,6 +41,8 @@ def read_png_metadata(source: Path | bytes) -> dict[str, str]:
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=["PNG"]) as image:
             image.load()  # texts may stand behind the pixels
-            return {key: str(text) for key, text in image.info.items() if isinstance(key, str) and isinstance(text, str)}
+            return {
+                key: str(text) for key, text in image.info.items() if isinstance(key, str) and isinstance(text, str)
+            }
     except UnidentifiedImageError as error:
         raise InvalidRequestError(f"this is no PNG: {error}", hint="Give a picture that the lab has made.") from error
