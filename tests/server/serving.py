@@ -98,6 +98,15 @@ def running_server(state_dir: Path, home: Path, *flags: str, base_url: str = "/"
 
 
 @contextmanager
+def hosted_server(state_dir: Path, home: Path, *flags: str) -> Iterator[Serving]:
+    """`omnirt serve` on a free port."""
+    port, token = free_port(), secrets.token_hex(16)
+    command = [str(Path(sys.executable).with_name("omnirt")), "serve", "--port", str(port), "--token", token, *flags]
+    with serving(command, f"http://127.0.0.1:{port}", token, state_dir, home) as running:
+        yield running
+
+
+@contextmanager
 def serving(command: list[str], url: str, token: str, state_dir: Path, home: Path) -> Iterator[Serving]:
     """The server that `command` starts, once it is ready."""
     log_path = home / f"server-{secrets.token_hex(4)}.log"

@@ -1,4 +1,4 @@
-"""The official client against a server as it is installed: with a runner, and the built-in model."""
+"""The official client against `omnirt serve` as it comes: with a runner, and the built-in model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from openai import NotFoundError, OpenAI
 from PIL import Image
 
-from tests.server.serving import Serving, running_server
+from tests.server.serving import Serving, hosted_server
 
 PROMPT = "a red circle on a blue background"
 
@@ -19,7 +19,7 @@ PROMPT = "a red circle on a blue background"
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server that runs jobs."""
     home = tmp_path_factory.mktemp("hosted")
-    with running_server(home / "state", home) as serving:
+    with hosted_server(home / "state", home) as serving:
         yield serving
 
 
@@ -46,6 +46,11 @@ def is_green(pixel: tuple[int, int, int]) -> bool:
 def is_blue(pixel: tuple[int, int, int]) -> bool:
     red, green, blue = pixel
     return blue > red and blue > green
+
+
+def test_the_models_are_listed_and_one_is_found_by_its_name(openai: OpenAI):
+    assert [model.id for model in openai.models.list()] == ["tiny-shapes"]
+    assert openai.models.retrieve("tiny-shapes").owned_by == "omnirt-lab"
 
 
 def test_pictures_show_what_the_prompt_says_and_their_addresses_work(hosted: Serving, openai: OpenAI):
