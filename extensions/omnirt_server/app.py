@@ -15,6 +15,7 @@ from omnirt_lab.export.target import Target, find_target
 from omnirt_lab.journal import Journal
 from omnirt_server.feed import Feed
 from omnirt_server.handlers import ROUTES
+from omnirt_server.handlers.page import PAGE_ROUTES
 from omnirt_server.limits import Limits
 from omnirt_server.metrics import Metrics
 from omnirt_server.reaper import Reaper
@@ -99,7 +100,7 @@ class OmniRTApp(ExtensionApp):
 
     def initialize_handlers(self) -> None:
         """Mount the routes."""
-        self.handlers.extend(ROUTES)
+        self.handlers.extend([*PAGE_ROUTES, *ROUTES])
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:  # noqa: ARG002  # the server's hook
         self.services.start()
