@@ -60,8 +60,10 @@ def test_only_the_labs_own_routes_are_there_and_the_root_leads_to_the_page(tmp_p
         with httpx.Client(base_url=url[0], headers={"Authorization": "Bearer secret"}) as client:
             kept_out = {path: client.get(path).status_code for path in ("api/kernels", "api/contents", "api/terminals")}
             jobs = client.get("v1/jobs")
+            root = client.get("")
 
     assert kept_out == dict.fromkeys(kept_out, 404)
+    assert root.headers["location"].startswith("/omnirt")
     assert jobs.json() == {"jobs": [], "next_before": None}
 
 
