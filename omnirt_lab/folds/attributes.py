@@ -59,7 +59,7 @@ _PROVIDER: Final = "diffusers"
 _OUTPUT_TYPES: Final[dict[Task, str]] = {"text2video": "video", "image2video": "video", "text2audio": "audio"}
 
 
-def of_run(report: RunReport, *, job_id: str, has_texts: bool) -> dict[str, Attribute]:
+def of_run(report: RunReport, *, job_id: str | None, has_texts: bool) -> dict[str, Attribute]:
     """What the root span says; the prompts only where `has_texts`."""
     saved_ms = [use.saved_ms for use in report.cache_details if use.saved_ms is not None]
     config, inputs = report.request.config, report.request.inputs

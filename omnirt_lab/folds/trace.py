@@ -29,7 +29,7 @@ def fold(events: Iterable[AnyEvent], *, job_id: str) -> Trace:
     return of_report(report_fold.fold(events, job_id=job_id), job_id=job_id)
 
 
-def of_report(report: RunReport, *, job_id: str, has_texts: bool = False) -> Trace:
+def of_report(report: RunReport, *, job_id: str | None, has_texts: bool = False) -> Trace:
     """The trace of a run, finished or not.
 
     Parameters
@@ -79,7 +79,7 @@ def _last(report: RunReport, stages: tuple[StageTiming, ...]) -> int:
     return max(moments, default=0)
 
 
-def _root(report: RunReport, *, job_id: str, last_t_ns: int, has_texts: bool) -> TraceSpan:
+def _root(report: RunReport, *, job_id: str | None, last_t_ns: int, has_texts: bool) -> TraceSpan:
     return TraceSpan(
         span_id=_span_id(report, "job"),
         parent_span_id=report.parent_span_id,

@@ -11,7 +11,8 @@ import msgspec
 
 from omnirt_lab import records
 from omnirt_lab.errors import ArtifactNotFoundError, InvalidRequestError
-from omnirt_lab.folds import diagnosis
+from omnirt_lab.export import chrome
+from omnirt_lab.folds import diagnosis, trace
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.views import bundle, html, plotly, text
 from omnirt_lab.views import diagnosis as diagnosis_view
@@ -73,6 +74,21 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
+
+    def to_chrome_trace(self, path: str | Path | None = None) -> dict[str, Any]:
+        """Stages, steps and memory as a Chrome trace, also written to `path` if given: open it in Perfetto."""
+        content = chrome.encode(self, trace.of_report(self, job_id=self.job_id))
+        if path is not None:
+            Path(path).write_bytes(content)
+        decoded: dict[str, Any] = msgspec.json.decode(content)
+        return decoded
+
+    def to_otlp(self) -> dict[str, Any]:
+        """The run's spans as an OTLP/JSON request, as a collector takes them; prompts are left out."""
+        from omnirt_lab.export import otlp  # loads OpenTelemetry
+
+        decoded: dict[str, Any] = msgspec.json.decode(otlp.encode(trace.of_report(self, job_id=self.job_id)))
+        return decoded
 
     def figure(self) -> Figure:
         """The waterfall and the memory curve as a plotly Figure, to change or save as you like."""

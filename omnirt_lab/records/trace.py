@@ -46,7 +46,8 @@ class Trace(Record, frozen=True, kw_only=True):
 
     run_id: str
 
-    job_id: str
+    job_id: str | None
+    """None where only the report is at hand, and its job ran in the caller's thread."""
 
     state: JobState
 
