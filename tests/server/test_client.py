@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -73,8 +73,8 @@ class Cutter:
             except OSError:
                 return
             limit = self._after_bytes.pop(0) if self._after_bytes else None
-            with near, socket.create_connection(("127.0.0.1", self._port)) as far:
-                self._pass_on(far, near, limit)
+            with near, socket.create_connection(("127.0.0.1", self._port)) as far, suppress(ConnectionError):
+                self._pass_on(far, near, limit)  # until either side has gone
 
     def _pass_on(self, far: socket.socket, near: socket.socket, limit: int | None) -> None:
         passed = 0
