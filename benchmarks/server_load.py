@@ -59,6 +59,7 @@ async def ask_all(server: Served) -> list[dict[str, object]]:
     headers = {"Authorization": f"Bearer {server.token}"}
     rows: list[dict[str, object]] = []
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as client:
+        await client.get("/healthz")  # connects
         idle = await longest_wait_ms(client, lambda: asyncio.sleep(2))
         rows.append({"what": "nothing else", "answer_ms": 0.0, "longest_wait_ms": idle})
         for name, path in routes.items():
