@@ -113,9 +113,8 @@ class Journal:
         Parameters
         ----------
         is_async
-            Any worker may claim it. Otherwise it waits for the caller's thread, and is lost with `owner`.
-        owner
-            The caller's worker; by default one of this process.
+            Any worker may claim it. Otherwise it waits for the caller's thread, and is lost with `owner`, by default
+            this process's worker.
         queue
             Where it waits, if it is async: only a worker that claims from this queue takes it.
 
