@@ -135,8 +135,7 @@ class Feed:
         return kept[begin : begin + BATCH]
 
     async def _read(self, job_id: str, after_seq: int) -> Sequence[Frame]:
-        entries = await asyncio.to_thread(self._journal.entries, job_id, after_seq=after_seq, limit=BATCH)
-        return await asyncio.to_thread(lambda: [frame_of(entry) for entry in entries])
+        return await asyncio.to_thread(_frames_after, self._journal, job_id, after_seq)
 
     async def _is_over(self, job_id: str, after_seq: int) -> bool:
         """The job has ended, and there is nothing behind `after_seq`."""
@@ -167,6 +166,10 @@ class Feed:
                 wake()
         while len(self._recent) > MAX_JOBS:
             self._recent.popitem(last=False)
+
+
+def _frames_after(journal: Journal, job_id: str, after_seq: int) -> Sequence[Frame]:
+    return [frame_of(entry) for entry in journal.entries(job_id, after_seq=after_seq, limit=BATCH)]
 
 
 async def _is_set(news: asyncio.Event, timeout_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""Ends the jobs of workers that have died, and keeps the journal's log short."""
+"""Ends the jobs of workers that have died."""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from omnirt_lab.journal import Journal
 from omnirt_server.feed import Feed
@@ -13,8 +12,6 @@ from omnirt_server.limits import Limits
 from omnirt_server.metrics import Metrics
 from omnirt_server.runner import Runner
 from omnirt_server.tracing import Tracing
-
-_log: Final = logging.getLogger(__name__)
 
 
 class Part(Protocol):

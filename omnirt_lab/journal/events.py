@@ -109,11 +109,17 @@ def rows_after(connection: sqlite3.Connection, after_id: int, *, limit: int) -> 
         "SELECT job, content FROM packed_events WHERE last_id > ? AND first_id <= ?", (after_id, after_id)
     ).fetchall()
     later = connection.execute(
-        "SELECT job, content, first_id FROM packed_events WHERE first_id > ? ORDER BY first_id LIMIT ?",
+        "SELECT job, first_id, last_seq, content FROM packed_events WHERE first_id > ? ORDER BY first_id LIMIT ?",
         (after_id, PACKS_A_READ + 1),
-    ).fetchall()
-    end_id = later[PACKS_A_READ][2] if len(later) > PACKS_A_READ else 2**63 - 1
-    opened += [(job, content) for job, content, _ in later[:PACKS_A_READ]]
+    )
+    end_id, expected = 2**63 - 1, 0
+    for index, (job, first_id, last_seq, content) in enumerate(later):
+        if expected >= limit or index == PACKS_A_READ:  # what is opened and not handed out is opened again
+            end_id = first_id
+            break
+        opened.append((job, content))
+        expected += last_seq
+    later.close()
     rows = [(job, row) for job, content in opened for row in _unpacked(content) if after_id < row[0] < end_id]
     single = connection.execute(
         f"SELECT job, {_COLUMNS} FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?",  # noqa: S608  # constants
