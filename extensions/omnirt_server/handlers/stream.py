@@ -26,14 +26,16 @@ class StreamHandler(LabSocket):
     async def opened(self, *args: str) -> None:
         """Start sending."""
         (self._job_id,) = args
+        self._answering = asyncio.Lock()
         self.start(self._send_events())
 
     async def received(self, message: str | bytes) -> None:
         """Cancel the job, or say what was not understood."""
-        try:
-            await self.send(await self._cancel(message))
-        except LabError as error:
-            await self.send(StreamError(error=body_of(error).error))
+        async with self._answering:
+            try:
+                await self.send(await self._cancel(message))
+            except LabError as error:
+                await self.send(StreamError(error=body_of(error).error))
 
     async def _send_events(self) -> None:
         try:
@@ -44,7 +46,8 @@ class StreamHandler(LabSocket):
             await self.send(StreamError(error=body_of(error).error))
             self.close(NO_SUCH_JOB, error.code)
             return
-        self.close(1000)
+        async with self._answering:  # a cancel that ended the job is acknowledged all the same
+            self.close(1000)
 
     async def _cancel(self, message: str | bytes) -> CancelAcknowledged:
         try:
