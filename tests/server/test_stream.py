@@ -130,8 +130,10 @@ def test_a_message_that_is_too_large_closes_the_stream_and_not_the_server(server
         with pytest.raises(ConnectionClosedError):
             list(socket)
 
-    assert socket.close_code == 1009
+    # Tornado hangs up on what it has not read, which may reach the client before the close frame does (1006)
+    assert socket.close_code in (1009, 1006)
     assert server.client.get("/healthz").status_code == 200
+    assert not server.journal.is_cancel_requested(running.job.job_id)
 
 
 def test_a_job_that_is_not_there_is_said_and_the_stream_closes(server: Serving):

@@ -1,0 +1,1 @@
+"""Live and interactive views in a notebook."""
