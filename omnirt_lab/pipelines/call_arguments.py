@@ -16,14 +16,14 @@ from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
 from omnirt_lab.pipelines.schedulers import get_scheduler_class
-from omnirt_lab.records import Config, GenerateRequest, Task
+from omnirt_lab.records import Config, GenerateRequest, Json, Task
 
 _COUNT_NAMES: Final = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
 
-_NEEDS_TEXT: Final[frozenset[Task]] = frozenset({"text2image", "text2video", "text2audio"})
-_NEEDS_IMAGE: Final[frozenset[Task]] = frozenset({"image2image", "inpaint", "edit", "image2video"})
+NEEDS_TEXT: Final[frozenset[Task]] = frozenset({"text2image", "text2video", "text2audio"})
+NEEDS_IMAGE: Final[frozenset[Task]] = frozenset({"image2image", "inpaint", "edit", "image2video"})
 
-_OWN_WORDS: Final = {
+OWN_WORDS: Final = {
     "prompt": "prompt",
     "negative_prompt": "negative_prompt",
     "num_inference_steps": "steps",
@@ -58,7 +58,7 @@ def call_arguments(
     """
     arguments = _check_and_name(type(pipeline), request)
     _check_sizes(request.config, _size_multiple_px(pipeline))
-    accepted = _parameters(type(pipeline))
+    accepted = call_parameters(type(pipeline))
     if "generator" in accepted and generators:
         arguments["generator"] = generators[0] if len(generators) == 1 else list(generators)
     if image is not None:
@@ -95,14 +95,14 @@ def seeded_generators(seed: int, count: int) -> tuple[torch.Generator, ...]:
 
 def _check_and_name(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> dict[str, Any]:
     """What the request sets, by the pipeline's names; raises where the pipeline has none for it."""
-    accepted = _parameters(pipeline_class)
+    accepted = call_parameters(pipeline_class)
     _check_inputs(pipeline_class, request)
     wanted = _wanted(accepted, request)
     for name in (*wanted, *(() if request.config.seed is None else ("generator",))):
         if name not in accepted:
             raise UnknownOptionError(
-                f"{pipeline_class.__name__} takes no {_OWN_WORDS[name]}",
-                hint=f"Leave {_OWN_WORDS[name]} out, or use a model that takes it.",
+                f"{pipeline_class.__name__} takes no {OWN_WORDS[name]}",
+                hint=f"Leave {OWN_WORDS[name]} out, or use a model that takes it.",
             )
     _check_negative_prompt(accepted, request)
     for name in request.config.options:
@@ -122,21 +122,21 @@ def _wanted(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest)
         "height": config.height,
         count_name: config.num_images if config.num_images > 1 else None,
     }
-    if request.task in _NEEDS_IMAGE and "prompt" in accepted:
+    if request.task in NEEDS_IMAGE and "prompt" in accepted:
         values["prompt"] = inputs.prompt
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_inputs(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> None:
-    accepted, task, inputs = _parameters(pipeline_class), request.task, request.inputs
-    if task in _NEEDS_TEXT and not inputs.prompt.strip():
+    accepted, task, inputs = call_parameters(pipeline_class), request.task, request.inputs
+    if task in NEEDS_TEXT and not inputs.prompt.strip():
         raise InvalidRequestError(f"{task} needs a prompt, and it is empty", hint="Write what the result should show.")
-    if task in _NEEDS_TEXT and "prompt" not in accepted:
+    if task in NEEDS_TEXT and "prompt" not in accepted:
         raise UnsupportedTaskError(
             f"{pipeline_class.__name__} takes no prompt, so it cannot do {task}", hint="Use a text-to-image model."
         )
     for word, name, value in (("image", "image", inputs.image), ("mask", "mask_image", inputs.mask)):
-        is_needed = task in _NEEDS_IMAGE if word == "image" else task == "inpaint"
+        is_needed = task in NEEDS_IMAGE if word == "image" else task == "inpaint"
         if is_needed and value is None:
             raise InvalidRequestError(f"{task} needs an input {word}, and none was given", hint=f"Pass {word}=….")
         if value is not None and name not in accepted:
@@ -146,12 +146,17 @@ def _check_inputs(pipeline_class: type[DiffusionPipeline], request: GenerateRequ
             )
 
 
+def ignores_negative_prompt(accepted: Mapping[str, inspect.Parameter], options: Mapping[str, Json]) -> bool:
+    """Whether it has no effect: Flux and its like take it and ignore it unless `true_cfg_scale` is above 1."""
+    if "true_cfg_scale" not in accepted:
+        return False
+    scale = options.get("true_cfg_scale", accepted["true_cfg_scale"].default)
+    return isinstance(scale, int | float) and scale <= 1
+
+
 def _check_negative_prompt(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest) -> None:
-    """Flux and its like take a negative prompt and ignore it unless `true_cfg_scale` is above 1."""
-    if request.inputs.negative_prompt is None or "true_cfg_scale" not in accepted:
-        return
-    scale = request.config.options.get("true_cfg_scale", accepted["true_cfg_scale"].default)
-    if isinstance(scale, int | float) and scale <= 1:
+    if request.inputs.negative_prompt is not None and ignores_negative_prompt(accepted, request.config.options):
+        scale = request.config.options.get("true_cfg_scale", accepted["true_cfg_scale"].default)
         raise InvalidRequestError(
             f"this pipeline ignores the negative prompt while true_cfg_scale is {scale}",
             hint="Pass true_cfg_scale=4 too (it doubles the time), or leave the negative prompt out.",
@@ -159,22 +164,22 @@ def _check_negative_prompt(accepted: Mapping[str, inspect.Parameter], request: G
 
 
 def _check_option(pipeline_class: type[DiffusionPipeline], name: str) -> None:
-    accepted = _parameters(pipeline_class)
-    if name in _OWN_WORDS:
-        raise UnknownOptionError(f"option {name!r} has a word of its own", hint=f"Use {_OWN_WORDS[name]}=….")
+    accepted = call_parameters(pipeline_class)
+    if name in OWN_WORDS:
+        raise UnknownOptionError(f"option {name!r} has a word of its own", hint=f"Use {OWN_WORDS[name]}=….")
     if name in _LAB_DECIDES:
         raise UnknownOptionError(
             f"option {name!r} is set by the lab", hint="Call the pipeline yourself through lab.observe(pipe)."
         )
     if name not in accepted:
-        known = sorted({*accepted} - {*_OWN_WORDS, *_LAB_DECIDES} | {*_OWN_WORDS.values()})
+        known = sorted({*accepted} - {*OWN_WORDS, *_LAB_DECIDES} | {*OWN_WORDS.values()})
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise UnknownOptionError(
             f"{pipeline_class.__name__} has no option {name!r}", hint=f"The nearest is {nearest!r}."
         )
 
 
-def _parameters(pipeline_class: type[DiffusionPipeline]) -> dict[str, inspect.Parameter]:
+def call_parameters(pipeline_class: type[DiffusionPipeline]) -> dict[str, inspect.Parameter]:
     """The named parameters of the class's call. `**kwargs` is left out: what goes in there is ignored."""
     parameters = inspect.signature(pipeline_class.__call__).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

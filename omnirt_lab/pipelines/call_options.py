@@ -1,0 +1,84 @@
+"""What a person may set for a model and a task, with the defaults that stand where nothing is set; loads no weights."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from diffusers import DDIMScheduler
+
+from omnirt_lab.errors import UnknownOptionError
+from omnirt_lab.pipelines.call_arguments import NEEDS_IMAGE, OWN_WORDS, call_parameters, ignores_negative_prompt
+from omnirt_lab.pipelines.catalog import ModelSource
+from omnirt_lab.pipelines.library_messages import quiet_libraries
+from omnirt_lab.pipelines.loading import get_pipeline_class
+from omnirt_lab.pipelines.resolution import to_json
+from omnirt_lab.pipelines.schedulers import compatible_names, get_scheduler_class
+from omnirt_lab.records import Json, Record, Task
+
+
+class CallOptions(Record, frozen=True, kw_only=True):
+    """The request's own words that mean something to the pipeline's call."""
+
+    words: frozenset[str]
+    """Such as `prompt`, `steps`, `seed`, `width`, `scheduler`; the other words of a request would be refused."""
+
+    defaults: dict[str, Json]
+    """Word → what the pipeline takes where none is given; absent where its call does not say."""
+
+    size_multiple_px: int
+    """Width and height must be multiples of this."""
+
+    own_scheduler: str | None = None
+    """Class name of the scheduler that the model was saved with; None where its files are not here."""
+
+    schedulers: tuple[str, ...] = ()
+    """Short names of those that can stand in for it."""
+
+
+def call_options(source: ModelSource, task: Task) -> CallOptions:
+    """Read the signature of the pipeline's call and the model's configs.
+
+    Raises
+    ------
+    UnsupportedTaskError
+        If the model cannot do the task.
+    ModelLoadError
+        If the installed diffusers does not have its class.
+    """
+    accepted = call_parameters(get_pipeline_class(source, task))
+    scheduler = _find_scheduler(source)
+    words = {word for name, word in OWN_WORDS.items() if name in accepted}
+    words -= set() if task in NEEDS_IMAGE else {"image"}
+    words -= set() if task == "inpaint" else {"mask"}
+    words -= {"negative_prompt"} if ignores_negative_prompt(accepted, {}) else set()
+    return CallOptions(
+        words=frozenset(words if scheduler is None else words | {"scheduler"}),
+        defaults={word: value for word, value in _defaults(source, accepted).items() if word in words},
+        size_multiple_px=source.size_multiple_px,
+        own_scheduler=None if scheduler is None else type(scheduler).__name__,
+        schedulers=() if scheduler is None else compatible_names(scheduler),
+    )
+
+
+def _defaults(source: ModelSource, accepted: dict[str, inspect.Parameter]) -> dict[str, Json]:
+    found = {
+        word: to_json(accepted[name].default)
+        for name, word in OWN_WORDS.items()
+        if name in accepted and accepted[name].default not in (None, inspect.Parameter.empty)
+    }
+    sides = dict.fromkeys(("width", "height"), source.default_size_px) if source.default_size_px else {}
+    return {**sides, **found}
+
+
+def _find_scheduler(source: ModelSource) -> Any | None:
+    """The model's own, made from its config; None where that is not on this machine, or is of no class known here."""
+    revision = {"revision": source.revision} if source.kind == "hub" else {}
+    try:
+        with quiet_libraries():
+            config = DDIMScheduler.load_config(  # any scheduler's would do: they share the file's name
+                source.location, subfolder="scheduler", local_files_only=True, **revision
+            )
+            return get_scheduler_class(str(config["_class_name"])).from_config(config)
+    except (OSError, LookupError, UnknownOptionError):
+        return None
