@@ -107,20 +107,29 @@ def hosted_server(state_dir: Path, home: Path, *flags: str) -> Iterator[Serving]
 
 
 @contextmanager
-def serving(command: list[str], url: str, token: str, state_dir: Path, home: Path) -> Iterator[Serving]:
-    """The server that `command` starts, once it is ready."""
+def serving(
+    command: list[str],
+    url: str,
+    token: str,
+    state_dir: Path,
+    home: Path,
+    *,
+    ready: str = "/readyz",
+    patience_s: float = 20,
+) -> Iterator[Serving]:
+    """The server that `command` starts, once it answers at the path `ready`; killed if it does not end in time."""
     log_path = home / f"server-{secrets.token_hex(4)}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, env=server_environment(state_dir, home), cwd=home, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        wait_until_ready(process, url, log_path)
+        wait_until_ready(process, f"{url}{ready}", log_path)
         headers = {"Authorization": f"Bearer {token}"}
         with Journal.open(state_dir) as journal, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
             yield Serving(url, token, process, log_path, state_dir, journal, client)
     finally:
-        stop(process)
+        stop(process, patience_s)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
@@ -128,17 +137,17 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, log_path: Path)
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the server ended:\n{log_path.read_text(errors='replace')}"
         try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+            if httpx.get(url, timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.05)
     raise AssertionError(f"no server after {READY_S} s:\n{log_path.read_text(errors='replace')}")
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], patience_s: float = 20) -> None:
     process.terminate()
     try:
-        process.wait(20)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -33,7 +33,7 @@ def served(home: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[byte
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until_ready(process, f"http://127.0.0.1:{port}", log)
+        wait_until_ready(process, f"http://127.0.0.1:{port}/readyz", log)
         yield log.read_text(), process
     finally:
         stop(process)
