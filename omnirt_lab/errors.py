@@ -71,6 +71,18 @@ class PipelineError(LabError):
     code = "pipeline_failed"
 
 
+class OutOfMemoryError(PipelineError):
+    """A child process had not enough memory for the run; it is gone, and its memory free."""
+
+    code = "out_of_memory"
+
+
+class ChildDiedError(PipelineError):
+    """The child process that ran the job ended before it had a result, by a signal or by its own exit."""
+
+    code = "child_died"
+
+
 class PipelineBusyError(LabError):
     """Another call of the pipeline, or of one that shares a component with it, is running."""
 
@@ -81,6 +93,12 @@ class JobCancelledError(LabError):
     """The job was cancelled before it had a result."""
 
     code = "job_cancelled"
+
+
+class JobTimeoutError(JobCancelledError):
+    """The job took longer than its `timeout_s`, and was ended."""
+
+    code = "job_timeout"
 
 
 class JobLostError(LabError):
@@ -153,3 +171,14 @@ class JournalTooNewError(JournalError):
     """A newer version of the lab has written this journal."""
 
     code = "journal_too_new"
+
+
+def errors_by_name() -> dict[str, type[LabError]]:
+    """Every error class of the lab that is loaded, by the name that an `ErrorInfo` has."""
+    found: dict[str, type[LabError]] = {}
+    waiting: list[type[LabError]] = [LabError]
+    while waiting:
+        kind = waiting.pop()
+        found[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    return found

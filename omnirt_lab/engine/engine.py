@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from omnirt_lab.engine.failures import error_info, failure_of, raise_for
+from omnirt_lab.engine.failures import TIMEOUT, failure_of, raise_for
 from omnirt_lab.engine.unchecked import UncheckedExecution
-from omnirt_lab.errors import JobCancelledError, LabError
-from omnirt_lab.executors import Execution, get_executor
+from omnirt_lab.errors import JobCancelledError, JobTimeoutError, LabError
+from omnirt_lab.executors import Execution, check_request, close_executors, get_executor
+from omnirt_lab.executors.failures import error_info
 from omnirt_lab.records import (
     AnyEvent,
     GenerateRequest,
     JobCancelledData,
     JobFailedData,
     RunReport,
+    StageEnd,
     StageError,
+    StageStart,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class Engine:
 
     def check(self, request: GenerateRequest) -> None:
         """Raise for whatever is wrong with `request` that can be known without loading weights."""
-        get_executor(request.config.execution_mode).check(request)
+        check_request(request)
 
     def run(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
         """Run `request` in this thread, so that Ctrl-C reaches the pipeline.
@@ -153,7 +156,8 @@ class Engine:
         except (KeyboardInterrupt, SystemExit) as error:
             return writer.finish(JobCancelledData(reason="interrupted", probe=execution.cost)), error
         except JobCancelledError as error:
-            return writer.finish(JobCancelledData(reason="requested", probe=execution.cost)), error
+            reason = TIMEOUT if isinstance(error, JobTimeoutError) else "requested"
+            return writer.finish(JobCancelledData(reason=reason, probe=execution.cost)), error
         except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job with a report
             info = error_info(error, stage=_failed_stage(writer.events))
             return writer.finish(JobFailedData(error=info, probe=execution.cost)), error
@@ -181,15 +185,25 @@ class Engine:
         self.journal.close_thread()
 
     def close(self, *, timeout_s: float | None = None) -> None:
-        """Stop taking jobs, wait for the one that runs, and give up this worker's identity."""
+        """Stop taking jobs, wait for the one that runs, end child processes, and give up this worker's identity."""
         self._is_closing = True
         self._work_arrived.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+        close_executors()
         if self._worker is not None:
             self._worker.close()
 
 
 def _failed_stage(events: Iterable[AnyEvent]) -> str | None:
-    stages = [event.stage for event in events if isinstance(event, StageError)]
-    return stages[-1] if stages else None
+    """The innermost stage that nothing has ended, as where a process died; else the last one that an error ended."""
+    open_stages: list[str | None] = []
+    failed = None
+    for event in events:
+        if isinstance(event, StageStart):
+            open_stages.append(event.stage)
+        elif isinstance(event, StageEnd | StageError) and event.stage in open_stages:
+            open_stages.remove(event.stage)
+        if isinstance(event, StageError):
+            failed = event.stage
+    return open_stages[-1] if open_stages else failed

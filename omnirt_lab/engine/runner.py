@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import signal
 import sys
 from typing import Final
 
@@ -17,13 +15,11 @@ from ipykernel.kernelapp import IPKernelApp
 
 from omnirt_lab.engine.engine import Engine
 from omnirt_lab.executors import get_executor
+from omnirt_lab.executors.parenthood import die_with_parent
 from omnirt_lab.journal import Journal
 from omnirt_lab.records import GenerateRequest
 
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
-
-_PR_SET_PDEATHSIG: Final = 1
-"""prctl(2): the signal that this process gets when the thread that started it ends."""
 
 _PARENT_VARIABLE: Final = "JPY_PARENT_PID"
 """Where jupyter_client tells a kernel who started it."""
@@ -67,22 +63,10 @@ def run(job_id: str) -> None:
 
 
 def main() -> None:
-    """Be a kernel until the server ends."""
-    _die_with_parent()
-    IPKernelApp.launch_instance([*sys.argv[1:], "--IPKernelApp.ignore_cwd=True", "--HistoryManager.enabled=False"])
-
-
-def _die_with_parent() -> None:
-    """Be killed with the server, also in the middle of a native call; on Linux alone.
-
-    Elsewhere ipykernel looks for its parent once a second.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    """Be a kernel until the server ends; where this is not Linux, ipykernel looks for it once a second."""
     parent = os.environ.get(_PARENT_VARIABLE)
-    if parent is not None and os.getppid() != int(parent):  # it ended before the signal was set
-        sys.exit(1)
+    die_with_parent(None if parent is None else int(parent))
+    IPKernelApp.launch_instance([*sys.argv[1:], "--IPKernelApp.ignore_cwd=True", "--HistoryManager.enabled=False"])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omnirt_lab.executors import Execution, get_executor
+from omnirt_lab.executors import Execution, check_request, get_executor
 from omnirt_lab.records import JobFinishedData, ProbeCost
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ class UncheckedExecution:
     def run(self) -> JobFinishedData:
         """Check, and do the work."""
         request = self._writer.job.request
-        executor = get_executor(request.config.execution_mode)
-        executor.check(request)
-        self._execution = executor.begin(request, self._writer)
+        check_request(request)
+        self._execution = get_executor(request.config.execution_mode).begin(request, self._writer)
         return self._execution.run()

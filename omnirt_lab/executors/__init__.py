@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from omnirt_lab.errors import NotAvailableError
+from omnirt_lab.errors import InvalidRequestError, NotAvailableError
 
 if TYPE_CHECKING:
     from omnirt_lab.journal import JobWriter
@@ -45,7 +45,23 @@ class Executor(Protocol):
         ...
 
 
-_MODULES: Final[dict[ExecutionMode, str]] = {"legacy_call": "omnirt_lab.executors.legacy_call"}
+@runtime_checkable
+class ProcessHolder(Protocol):
+    """An executor whose work is done by other processes, which it keeps between jobs."""
+
+    def close(self) -> None:
+        """End them, those that are at work when they have done it. The next job starts new ones."""
+        ...
+
+
+_MODULES: Final[dict[ExecutionMode, str]] = {
+    "legacy_call": "omnirt_lab.executors.legacy_call",
+}
+
+_WITH_TIMEOUT: Final[tuple[ExecutionMode, ...]] = ("subprocess",)
+"""Modes that can end a run whatever it is doing."""
+
+_loaded: Final[dict[ExecutionMode, Executor]] = {}
 
 
 def get_executor(mode: ExecutionMode) -> Executor:
@@ -61,5 +77,25 @@ def get_executor(mode: ExecutionMode) -> Executor:
             f"execution_mode {mode!r} is not available in this version",
             hint=f"Use one of: {', '.join(_MODULES)}.",
         )
-    executor: Executor = importlib.import_module(_MODULES[mode]).EXECUTOR
-    return executor
+    if mode not in _loaded:
+        _loaded[mode] = importlib.import_module(_MODULES[mode]).EXECUTOR
+    return _loaded[mode]
+
+
+def check_request(request: GenerateRequest) -> None:
+    """Raise an InvalidRequestError or UnknownModelError for what can be known before weights are loaded."""
+    mode = request.config.execution_mode
+    executor = get_executor(mode)
+    if request.config.timeout_s is not None and mode not in _WITH_TIMEOUT:
+        raise InvalidRequestError(
+            f"timeout_s cannot be kept by execution_mode {mode!r}: what runs in this process cannot be killed alone",
+            hint=f"Use execution_mode={_WITH_TIMEOUT[0]!r}, or leave timeout_s out and cancel the job.",
+        )
+    executor.check(request)
+
+
+def close_executors() -> None:
+    """End the processes that executors hold between jobs."""
+    for executor in tuple(_loaded.values()):
+        if isinstance(executor, ProcessHolder):
+            executor.close()

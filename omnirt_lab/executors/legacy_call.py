@@ -76,7 +76,11 @@ class LegacyCall:
     def run(self) -> JobFinishedData:
         """Load, call, export."""
         self._writer.emit(
-            JobStartedData(worker_id=self._writer.worker_id, execution_mode="legacy_call", environment=environment())
+            JobStartedData(
+                worker_id=self._writer.worker_id,
+                execution_mode=self._request.config.execution_mode,  # `subprocess`: a child makes the call
+                environment=environment(),
+            )
         )
         with ExitStack() as stack:
             pipeline, arguments = self._load(stack)

@@ -13,6 +13,7 @@ MAX_STEPS: Final = 10_000
 MAX_PROMPT_CHARS: Final = 20_000
 MAX_SIDE_PX: Final = 8_192
 MAX_IMAGES: Final = 64
+MAX_TIMEOUT_S: Final = 7 * 24 * 3_600
 MAX_SEED: Final = 2**63 - 1
 """The largest integer that SQLite, torch and a signed 64-bit wire format all hold."""
 
@@ -25,6 +26,7 @@ Steps: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, 
 Guidance: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
 Seed: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_SEED})]
 Images: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_IMAGES})]
+Timeout: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S})]
 SidePx: TypeAlias = Annotated[
     int,
     msgspec.Meta(
@@ -86,6 +88,9 @@ class Config(Record, frozen=True, kw_only=True):
 
     execution_mode: ExecutionMode = "legacy_call"
 
+    timeout_s: Timeout | None = None
+    """Seconds from the run's start, up to a week, after which its process is killed; for `subprocess` alone."""
+
     options: dict[str, Json] = {}
     """Further keyword arguments of the pipeline's own call, by its own names."""
 
@@ -98,6 +103,11 @@ class Config(Record, frozen=True, kw_only=True):
         if self.seed is not None:
             require(0 <= self.seed <= MAX_SEED, f"seed is {self.seed}; it must be 0 to 2^63 - 1")
         require(1 <= self.num_images <= MAX_IMAGES, f"num_images is {self.num_images}; it must be 1 to {MAX_IMAGES}")
+        if self.timeout_s is not None:
+            require(
+                0 < self.timeout_s <= MAX_TIMEOUT_S,
+                f"timeout_s is {self.timeout_s}; it must be above 0 and at most {MAX_TIMEOUT_S:,}",
+            )
         for name, side in (("width", self.width), ("height", self.height)):
             _require_side(name, side)
 
