@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
-import queue
+import heapq
+import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from omnirt_lab.units import NS_PER_S
+from omnirt_lab.units import NS_PER_MS, NS_PER_S
 
-DELAY_NS: Final = 5_000_000
-"""How long an action waits: as all wait equally long, the first to come is the first to go."""
+SOON_NS: Final = 5 * NS_PER_MS
+
+
+class Due(NamedTuple):
+    """An action and its time, on the monotonic clock."""
+
+    at_ns: int
+
+    number: int
+    """Of two that are due at once, the one that was asked for first goes first."""
+
+    action: Callable[[], None]
 
 
 class Background:
-    """Calls each action 5 ms after it was asked for. The thread starts with the first one, and again after a fork."""
+    """Calls each action a little after it was asked for, by a thread that starts with the first one.
+
+    After a fork the child begins anew.
+    """
 
     def __init__(self) -> None:
-        self._actions: queue.SimpleQueue[tuple[int, Callable[[], None]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._begin()
 
-    def soon(self, action: Callable[[], None]) -> None:
+    def soon(self, action: Callable[[], None], *, after_ns: int = SOON_NS) -> None:
         """Have `action` called, which must not raise."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._actions = queue.SimpleQueue()
-                self._thread = threading.Thread(target=_work, args=(self._actions,), name="omnirt-journal", daemon=True)
+        if self._thread is not None and not self._thread.is_alive():  # it was left behind by a fork
+            self._begin()
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="omnirt-journal", daemon=True)
                 self._thread.start()
-        self._actions.put((time.monotonic_ns() + DELAY_NS, action))
+            due = Due(time.monotonic_ns() + after_ns, next(self._numbers), action)
+            heapq.heappush(self._waiting, due)
+            if self._waiting[0] is due:
+                self._changed.notify()
 
     def close(self) -> None:
         """Do what was asked for, and end the thread."""
-        with self._lock:
+        with self._changed:
             thread, self._thread = self._thread, None
+            self._changed.notify()
         if thread is not None and thread.is_alive():
-            self._actions.put(None)
             thread.join()
 
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Due] = []
+        self._numbers = itertools.count()
+        self._thread = None
 
-def _work(actions: queue.SimpleQueue[tuple[int, Callable[[], None]] | None]) -> None:
-    while (item := actions.get()) is not None:
-        due_ns, action = item
-        time.sleep(max(0, due_ns - time.monotonic_ns()) / NS_PER_S)
-        action()
-        del item, action  # an idle thread must not keep a finished run alive
+    def _work(self) -> None:
+        while (action := self._next()) is not None:
+            action()
+            del action  # an idle thread must not keep a finished run alive
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for the next action's time; None once all is done and the thread shall end."""
+        with self._changed:
+            while True:
+                is_closing = self._thread is not threading.current_thread()
+                if not self._waiting:
+                    if is_closing:
+                        return None
+                    self._changed.wait()
+                elif (wait_ns := self._waiting[0].at_ns - time.monotonic_ns()) > 0 and not is_closing:
+                    self._changed.wait(wait_ns / NS_PER_S)
+                else:
+                    return heapq.heappop(self._waiting).action

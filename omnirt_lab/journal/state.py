@@ -17,6 +17,9 @@ from omnirt_lab.errors import StateDirError
 
 STATE_DIR_VARIABLE: Final = "OMNIRT_STATE_DIR"
 
+WORKERS: Final = "workers"
+"""Directory within it: a lock for each live worker, and beside it what its running jobs have not committed yet."""
+
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"afs", "afpfs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gpfs", "lustre"}
     | {"nfs", "nfs4", "smb3", "smbfs", "webdav"}

@@ -16,13 +16,13 @@ from typing import Final, Self
 from filelock import FileLock, Timeout
 
 from omnirt_lab.errors import LabError
-from omnirt_lab.journal import ending, jobs
+from omnirt_lab.journal import ending, events, jobs
 from omnirt_lab.journal.clock import wall_ms
 from omnirt_lab.journal.database import Database
 from omnirt_lab.journal.jobs import JobRecord
+from omnirt_lab.journal.state import WORKERS
+from omnirt_lab.journal.tail import read_tail, tail_path
 from omnirt_lab.records import JobCancelledData, JobLostData, Record
-
-LOCKS: Final = "workers"
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -114,7 +114,10 @@ def reap_lost(database: Database) -> list[str]:
     with database.writing() as connection:
         for worker_id in dead_ids:
             _end(connection, worker_id)
-        lost = [job_id for job_id in _orphans(connection) if _lose(connection, job_id, now_ns)]
+        orphans = [jobs.get(connection, job_id) for job_id in _orphans(connection)]
+        lost = [job.job_id for job in orphans if _lose(connection, job, _tail_of(database, job), now_ns)]
+    for job in orphans:
+        _tail_of(database, job).unlink(missing_ok=True)
     for worker_id in dead_ids:
         _lock_path(database, worker_id).unlink(missing_ok=True)
     return lost
@@ -133,9 +136,14 @@ def _orphans(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _lose(connection: sqlite3.Connection, job_id: str, now_ns: int) -> bool:
-    job = jobs.get(connection, job_id)
+def _lose(connection: sqlite3.Connection, job: JobRecord, tail: Path, now_ns: int) -> bool:
+    if job.state == "running":
+        events.append(connection, job.key, read_tail(tail, after_seq=events.last_seq(connection, job.key)))
     return ending.end_without_worker(connection, job, _fate(job), now_ns=now_ns)
+
+
+def _tail_of(database: Database, job: JobRecord) -> Path:
+    return tail_path(database.path.parent, str(job.worker_id or job.created_by), job.job_id)
 
 
 def _fate(job: JobRecord) -> JobCancelledData | JobLostData:
@@ -167,7 +175,7 @@ def _end(connection: sqlite3.Connection, worker_id: str) -> None:
 
 
 def _lock_path(database: Database, worker_id: str) -> Path:
-    directory = database.path.parent / LOCKS
+    directory = database.path.parent / WORKERS
     directory.mkdir(mode=0o700, exist_ok=True)
     return directory / f"{worker_id}.lock"
 

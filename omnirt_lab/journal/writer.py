@@ -15,12 +15,13 @@ from omnirt_lab.errors import LabError
 from omnirt_lab.folds import report as report_fold
 from omnirt_lab.journal import ending, events, jobs, runs
 from omnirt_lab.journal.artifacts import ArtifactStore
-from omnirt_lab.journal.background import DELAY_NS, Background
+from omnirt_lab.journal.background import Background
 from omnirt_lab.journal.clock import monotonic_zero_ns, wall_ms
 from omnirt_lab.journal.database import Database
 from omnirt_lab.journal.ending import Ending
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import put_preview
+from omnirt_lab.journal.tail import Tail, tail_path
 from omnirt_lab.records import AnyEvent, EventData, MemoryData, RunReport, StepData, WarningData, make_event
 from omnirt_lab.units import NS_PER_MS, NS_PER_S
 
@@ -36,6 +37,13 @@ HEARSAY_NS: Final = 20 * NS_PER_MS
 """How long a wish to cancel may go unheard because the store was asked a moment ago."""
 
 
+WATCHED_LINGER_NS: Final = 5 * NS_PER_MS
+"""How soon after another event a step of a submitted job is committed: somebody may follow it from elsewhere."""
+
+LINGER_NS: Final = 40 * NS_PER_MS
+"""The same for a job in its caller's own thread, whose watchers hear of each event before any commit."""
+
+
 class OpenBlocks(threading.local):
     """How many `together` blocks of a writer the thread is in."""
 
@@ -47,9 +55,10 @@ class JobWriter:
 
     1. `emit` puts the event at the end of the job's list, which is complete whatever becomes of the store.
     2. `_store` asks the store what it has and adds the rest of the list, so that an interrupt between any two lines
-       neither loses nor repeats an event. A step waits if another event was stored less than 5 ms before; the
-       background stores it when no later event has. A memory reading always waits so: the thread that samples would
-       have to open a connection of its own, and it lives for one call.
+       neither loses nor repeats an event. A step waits if another event was stored a moment before (see `LINGER_NS`);
+       the background stores it when no later event has. A memory reading always waits so: the thread that samples
+       would have to open a connection of its own, and it lives for one call. What waits stands in the job's `Tail`,
+       from where it is stored even if this process is killed.
     3. In a `together` block the thread's events wait for its end. No lock is held in it: an event from another thread
        is stored as ever, and all that stand before it in the list with it.
     4. `finish` folds the list into the report and ends the job in one transaction. What the store could not take until
@@ -86,6 +95,8 @@ class JobWriter:
         self._asked_at_ns = 0
         self._should_stop = False
         self._open_blocks = OpenBlocks()
+        self._linger_ns = WATCHED_LINGER_NS if job.is_async else LINGER_NS
+        self._tail = Tail(tail_path(database.path.parent, self.worker_id, job.job_id))
         self._is_flush_coming = False
         self._report: RunReport | None = None
         self._untold: deque[AnyEvent] = deque()
@@ -113,7 +124,7 @@ class JobWriter:
             self._events.append(event)
             if self._open_blocks.count:
                 pass  # the block's end stores it
-            elif isinstance(data, MemoryData) or (isinstance(data, StepData) and self._has_just_stored()):
+            elif self._may_wait(data) and self._tail.append([event]):
                 self._flush_soon()
             else:
                 self._store()
@@ -122,7 +133,6 @@ class JobWriter:
     def flush(self) -> None:
         """Store what waits."""
         with self._lock:
-            self._is_flush_coming = False
             self._store_rest()
 
     @contextmanager
@@ -180,6 +190,7 @@ class JobWriter:
                 return self._report
             terminal = self._make(data)
             self._report = self._end(data, terminal)
+            self._tail.remove()
             self._tell(terminal)
         self._background.soon(self._limit_wal)
         return self._report
@@ -193,13 +204,24 @@ class JobWriter:
             stage=stage,
         )
 
+    def _may_wait(self, data: EventData) -> bool:
+        return isinstance(data, MemoryData) or (isinstance(data, StepData) and self._has_just_stored())
+
     def _has_just_stored(self) -> bool:
-        return time.monotonic_ns() - self._stored_at_ns < DELAY_NS
+        return time.monotonic_ns() - self._stored_at_ns < self._linger_ns
 
     def _flush_soon(self) -> None:
         if not self._is_flush_coming:
             self._is_flush_coming = True
-            self._background.soon(self.flush)
+            self._background.soon(self._flush_late, after_ns=self._linger_ns)
+
+    def _flush_late(self) -> None:
+        with self._lock:
+            self._is_flush_coming = False
+            if self._has_just_stored() and self._stored < len(self._events):  # what waits now is younger
+                self._flush_soon()
+            else:
+                self._store_rest()
 
     def _store(self) -> None:
         now_ns = time.monotonic_ns()

@@ -6,7 +6,7 @@ import pytest
 
 from omnirt_lab.errors import InvalidRequestError, JobNotFoundError, QueueFullError
 from omnirt_lab.journal import Journal, RunQuery, Worker
-from omnirt_lab.journal.background import DELAY_NS
+from omnirt_lab.journal.writer import LINGER_NS
 from omnirt_lab.records import JobCancelled, JobEnqueued, JobFinishedData, StageStartData
 from tests.journal.writing import begin, child, denoise, run, step, wish
 
@@ -137,7 +137,7 @@ def test_a_cancel_from_another_connection_is_heard_within_a_step(journal: Journa
     with Journal.open(journal.directory) as other:
         other.request_cancel(writer.job.job_id)
 
-    end_ns = writer.now_ns() + DELAY_NS
+    end_ns = writer.now_ns() + LINGER_NS
     while writer.now_ns() < end_ns:
         pass  # a step's work
     step(writer, 0)

@@ -4,20 +4,29 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from omnirt_lab.journal import Journal, RunQuery, Worker
-from omnirt_lab.records import JobLost, Step
-from tests.journal.writing import begin, child, denoise, run, wish
+from omnirt_lab.journal.tail import Tail, read_tail
+from omnirt_lab.records import AnyEvent, JobLost, Step
+from tests.journal.writing import begin, child, denoise, run, step, wish
 
 
-def kill_at_step(index: int) -> str:
+def kill_at_step(index: int, *, step_ms: int = 2) -> str:
     """Start a run in a process of its own, kill -9 it after that step; the job's id."""
-    process = child(f"stop_at_step({index})")
+    process = child(f"stop_at_step({index}, step_ms={step_ms})")
     assert process.stdout is not None
     job_id = process.stdout.readline().strip()
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return job_id
+
+
+def begun_with_steps(journal: Journal, worker: Worker, count: int) -> tuple[AnyEvent, ...]:
+    writer = begin(journal, worker)
+    for index in range(count):
+        step(writer, index)
+    return writer.events
 
 
 def test_a_run_killed_at_step_10_of_20_is_found_lost_with_every_event_and_the_rest_is_intact(
@@ -51,6 +60,37 @@ def test_the_last_steps_of_a_burst_reach_other_processes_although_no_event_follo
     process.communicate()
 
     assert count == 23
+
+
+def test_a_burst_of_steps_that_no_commit_took_is_found_when_its_process_was_killed(journal: Journal):
+    job_id = kill_at_step(20, step_ms=0)
+
+    assert journal.reap_lost() == [job_id]
+
+    events = journal.events(job_id)
+    assert [event.data.index for event in events if isinstance(event, Step)] == list(range(20))
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def test_a_line_that_the_kill_cut_short_is_left_out(tmp_path: Path, journal: Journal, worker: Worker):
+    steps = [event for event in begun_with_steps(journal, worker, 3) if isinstance(event, Step)]
+    path = tmp_path / "some.tail"
+    tail = Tail(path)
+    assert tail.append(steps[:2])
+    assert tail.append(steps[2:])
+    path.write_bytes(path.read_bytes()[:-7])
+
+    assert read_tail(path, after_seq=steps[0].seq - 1) == steps[:2]
+    assert read_tail(path, after_seq=steps[0].seq) == steps[1:2]
+    tail.remove()
+    assert not path.exists()
+    assert read_tail(path, after_seq=0) == []
+
+
+def test_a_run_that_ends_leaves_no_tail(journal: Journal, worker: Worker):
+    run(journal, worker)
+
+    assert list((journal.directory / "workers").glob("*.tail")) == []
 
 
 def test_a_job_whose_worker_lives_is_not_lost(journal: Journal, worker: Worker):
@@ -103,7 +143,7 @@ def test_a_closed_worker_leaves_no_lock_file_and_a_dead_ones_goes_with_its_job(j
     assert list(locks.iterdir()) == []
 
     kill_at_step(1)
-    assert len(list(locks.iterdir())) == 1
+    assert len(list(locks.glob("*.lock"))) == 1
     journal.reap_lost()
     assert list(locks.iterdir()) == []
 
