@@ -113,7 +113,7 @@ def exported(undelivered_spans: int | None) -> Metric:
     """What the trace export could not deliver; without a sample where nothing is exported."""
     return CounterMetricFamily(
         "omnirt_export_undelivered_spans",
-        "Spans that no collector took, since this server began.",
+        "Spans that the collector did not take.",
         value=undelivered_spans,
     )
 

@@ -31,11 +31,13 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Tracing:
-    """The export of one server; its counts are those since it began."""
+    """The export of one server."""
 
     def __init__(self, journal: Journal, target: Target | None, *, has_texts: bool = False) -> None:
         self.delivered_spans = 0
+        """Since this server began."""
         self.undelivered_spans = 0
+        """What the collector did not take from this server, and from those before it."""
         self.last_error: str | None = None
         """Why spans were not taken the last time that some were not."""
 
@@ -44,6 +46,8 @@ class Tracing:
         self._has_texts = has_texts
         self._collector: Collector | None = None
         self._is_stopping = False
+        self._uncounted = 0
+        """Undelivered spans that the journal does not know of yet."""
         self._ended: list[str] = []
         """Jobs that ended and are not yet sent."""
         self._follower: Follower | None = None
@@ -57,6 +61,7 @@ class Tracing:
         """Begin, if there is a collector to send to."""
         if self._target is not None:
             after_id = self._taken_up(self._target)
+            self.undelivered_spans = self._journal.undelivered_spans(self._target.name)
             self._follower = Follower(self._journal, self._on_entries, after_id=after_id, name="tracing")
             self._follower.start()
 
@@ -84,6 +89,7 @@ class Tracing:
             return
         try:
             self._send(self._target)
+            self._count_undelivered(self._target)
             snapshot = Snapshot(name=_snapshot_name(self._target), after_id=entries[-1].id, state=b"")
             self._journal.put_snapshot(snapshot)
         except LabError as error:  # the journal is locked or full: the rest goes with the next events, or a later start
@@ -120,6 +126,7 @@ class Tracing:
         delivery = self._collector.send(spans)
         self.delivered_spans += delivery.delivered
         self.undelivered_spans += delivery.undelivered
+        self._uncounted += delivery.undelivered
         if delivery.undelivered:
             self.last_error = delivery.reason
             _log.warning(
@@ -131,6 +138,12 @@ class Tracing:
             )
         elif delivery.reason:
             _log.info("%s remarked: %s", target.name, delivery.reason)
+
+
+    def _count_undelivered(self, target: Target) -> None:
+        if self._uncounted:
+            self._journal.count_undelivered_spans(target.name, self._uncounted)
+            self._uncounted = 0
 
 
 def _snapshot_name(target: Target) -> str:

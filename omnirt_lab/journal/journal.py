@@ -248,6 +248,16 @@ class Journal:
         with self._database.writing() as connection:
             return snapshots.claim_export(connection, jobs.get_key(connection, job_id), target)
 
+    def undelivered_spans(self, target: str) -> int:
+        """How many spans `target` did not take, over all servers that there were."""
+        with self._database.reading() as connection:
+            return snapshots.undelivered(connection, target)
+
+    def count_undelivered_spans(self, target: str, more: int) -> None:
+        """Remember that `target` did not take these."""
+        with self._database.writing() as connection:
+            snapshots.undelivered(connection, target, more=more)
+
     def live_workers(self) -> list[WorkerRecord]:
         """The workers whose process holds its lock, in the order in which they began."""
         return workers.live(self._database)

@@ -44,6 +44,18 @@ def put(connection: sqlite3.Connection, snapshot: Snapshot) -> bool:
     return done.rowcount == 1
 
 
+def undelivered(connection: sqlite3.Connection, target: str, *, more: int = 0) -> int:
+    """How many spans this collector did not take, over all servers that there were; `more` are added first."""
+    name = f"undelivered {target}"
+    stored = find(connection, name)
+    count = more if stored is None else int(stored.state) + more
+    if more:
+        connection.execute(
+            "INSERT OR REPLACE INTO snapshots (name, after_id, state) VALUES (?, 0, ?)", (name, b"%d" % count)
+        )
+    return count
+
+
 def count_before_purge(connection: sqlite3.Connection, keys: Collection[int]) -> None:
     """Take these jobs' events into the series, as far as the snapshot lacks them: nobody can read them later.
 

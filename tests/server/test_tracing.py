@@ -261,6 +261,19 @@ def test_a_dead_collector_is_counted(journal: Journal, worker: Worker):
         assert "no answer" in str(tracing.last_error)
 
 
+def test_what_was_not_delivered_is_counted_on_by_the_next_server(journal: Journal, worker: Worker):
+    url = f"http://127.0.0.1:{free_port()}"
+    with exporting(journal, url) as tracing:
+        run(journal, worker)
+        wait_until(lambda: tracing.undelivered_spans == SPANS_OF_A_RUN)
+
+    with exporting(journal, url) as tracing:
+        assert tracing.undelivered_spans == SPANS_OF_A_RUN
+        run(journal, worker)
+        wait_until(lambda: tracing.undelivered_spans == 2 * SPANS_OF_A_RUN)
+        assert tracing.delivered_spans == 0
+
+
 def test_two_servers_on_one_journal_send_each_job_once(journal: Journal, worker: Worker, collector: Collector):
     with exporting(journal, collector.url) as first, exporting(journal, collector.url) as second:
         ids = [run(journal, worker).run_id for _ in range(20)]
