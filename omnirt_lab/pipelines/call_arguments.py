@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
-from diffusers import ConfigMixin, DiffusionPipeline
+from diffusers import ConfigMixin, DiffusionPipeline, ModularPipeline
 from PIL.Image import Image
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError, UnsupportedTaskError
@@ -179,11 +181,17 @@ def _check_option(pipeline_class: type[DiffusionPipeline], name: str) -> None:
         )
 
 
-def call_parameters(pipeline_class: type[DiffusionPipeline]) -> dict[str, inspect.Parameter]:
+def call_parameters(pipeline_class: type[DiffusionPipeline | ModularPipeline]) -> dict[str, inspect.Parameter]:
     """The named parameters of the class's call. `**kwargs` is left out: what goes in there is ignored."""
-    parameters = inspect.signature(pipeline_class.__call__).parameters.values()
+    return dict(_named_parameters(inspect.unwrap(pipeline_class.__call__)))
+
+
+@lru_cache(maxsize=64)
+def _named_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Read once a function, as a signature takes longer than all else that is looked up for a call."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {p.name: p for p in parameters if p.kind in named and p.name != "self"}
+    parameters = inspect.signature(function).parameters.values()
+    return MappingProxyType({p.name: p for p in parameters if p.kind in named and p.name != "self"})
 
 
 def _check_sizes(config: Config, multiple_px: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -132,6 +134,12 @@ def _cached_hub_ids(cache_dir: Path | None) -> list[str]:
 
 
 def _read_folder(name: str, folder: Path, *, kind: ModelKind) -> ModelSource:
+    return _describe_folder(name, folder, kind, _folder_revision(folder))
+
+
+@lru_cache(maxsize=64)
+def _describe_folder(name: str, folder: Path, kind: ModelKind, revision: str) -> ModelSource:
+    """Read and check a folder, once while its files are the same: another one, or a newer, is another revision."""
     index = read_index(folder)
     check_components(folder, index)
     shape = read_latent_shape(folder)
@@ -141,7 +149,7 @@ def _read_folder(name: str, folder: Path, *, kind: ModelKind) -> ModelSource:
         kind=kind,
         pipeline_class=index.pipeline_class,
         tasks=tasks_of(index.pipeline_class),
-        revision=_folder_revision(folder),
+        revision=revision,
         default_size_px=shape.default_size_px,
         size_multiple_px=shape.size_multiple_px,
     )
@@ -149,11 +157,19 @@ def _read_folder(name: str, folder: Path, *, kind: ModelKind) -> ModelSource:
 
 def _folder_revision(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            stat = path.stat()
-            digest.update(f"{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    for path, stat in sorted(_files_in(str(folder)), key=lambda found: found[0].split(os.sep)):  # noqa: PTH206
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def _files_in(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Path within the folder and stat of each of its files. Asked for in each run, so no `Path` is made of them."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from ((os.path.join(entry.name, path), stat) for path, stat in _files_in(entry.path))  # noqa: PTH118
+            elif entry.is_file():
+                yield entry.name, entry.stat()
 
 
 def _read_hub_model(name: str, cache_dir: Path | None) -> ModelSource | None:

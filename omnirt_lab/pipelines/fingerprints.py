@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Hashable
 from typing import Final, TypeAlias
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from omnirt_lab.pipelines.module_state import is_plain, tensors_of, tensors_state
+from omnirt_lab.pipelines.module_state import is_plain
 from omnirt_lab.units import BYTES_PER_MIB
 
 MAX_BYTES: Final = 8 * 1024 * BYTES_PER_MIB
@@ -32,30 +29,18 @@ Words: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
 _ODD_NUMBERS: Final[Words] = np.arange(1, _BLOCK_WORDS + 1, dtype=np.uint64) * np.uint64(_ODD) | np.uint64(1)
 _ZEROS: Final = np.zeros(_WORD_BYTES, dtype=np.uint8)
 
-_lock = threading.Lock()
-_taken: WeakKeyDictionary[torch.nn.Module, tuple[Hashable, str]] = WeakKeyDictionary()
-"""Module → state of its weights and their fingerprint then; goes with the module."""
-
 
 def fingerprint(module: torch.nn.Module) -> str | None:
     """16 hex digits over names, shapes, dtypes and values of all parameters and buffers, on whatever device.
 
-    A module whose weights are as they were (`tensors_state`) is not read again. None without weights, for more than
-    8 GiB of them, and where their values cannot be read: on the meta device and of quantised classes.
+    None without weights, for more than 8 GiB of them, and where their values cannot be read: on the meta device and of
+    quantised classes.
     """
-    tensors = tensors_of(module)
-    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if not 0 < size_bytes <= MAX_BYTES or not all(map(is_plain, tensors)):
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if not 0 < size_bytes <= MAX_BYTES or not all(map(is_plain, tensors.values())):
         return None
-    state = tensors_state(tensors)
-    with _lock:
-        known = _taken.get(module)
-    if known is not None and known[0] == state:
-        return known[1]
-    taken = _take({**dict(module.named_parameters()), **dict(module.named_buffers())})
-    with _lock:
-        _taken[module] = state, taken
-    return taken
+    return _take(tensors)
 
 
 def _take(tensors: dict[str, torch.Tensor]) -> str:

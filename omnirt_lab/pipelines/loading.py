@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -131,14 +132,20 @@ def get_pipeline_class(source: ModelSource, task: Task) -> type[DiffusionPipelin
             f"{source.name} is a {source.pipeline_class} and cannot do {task}",
             hint=f"It can do: {', '.join(source.tasks)}.",
         )
-    with quiet_libraries():  # importing it makes transformers say what else could be installed
-        found = getattr(diffusers, name, None)
-    if not (inspect.isclass(found) and issubclass(found, DiffusionPipeline)):
+    found = _import_class(name)
+    if found is None:
         raise ModelLoadError(
             f"{source.name} needs the pipeline class {name}, which diffusers {diffusers.__version__} does not have",
             hint="Update diffusers, or check `_class_name` in its model_index.json.",
         )
     return found
+
+
+@lru_cache(maxsize=64)
+def _import_class(name: str) -> type[DiffusionPipeline] | None:
+    with quiet_libraries():  # importing it makes transformers say what else could be installed
+        found = getattr(diffusers, name, None)
+    return found if inspect.isclass(found) and issubclass(found, DiffusionPipeline) else None
 
 
 def resolve_placement(dtype: str | None = None, device: str | None = None) -> Placement:

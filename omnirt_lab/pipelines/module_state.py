@@ -13,11 +13,12 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
 
 SAMPLE_ALL_UP_TO: Final = 4_096
 SAMPLE_OF_LARGER: Final = 1_024
@@ -28,15 +29,30 @@ class _Identities:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._numbers: Any = WeakIdKeyDictionary()
+        self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
+        """`id()` → its object and the number; goes with the object."""
         self._next = itertools.count()
 
     def number_of(self, thing: object) -> int:
-        with self._lock:
-            number: int | None = self._numbers.get(thing)
-            if number is None:
-                number = self._numbers[thing] = next(self._next)
-            return number
+        """The object's number, drawn when it is first asked for; without a lock where it is known."""
+        key = id(thing)
+        number = self._find(key, thing)
+        if number is None:
+            with self._lock:
+                number = self._find(key, thing)
+                if number is None:
+                    number = next(self._next)
+                    self._known[key] = weakref.ref(thing, partial(self._forget, key)), number
+        return number
+
+    def _find(self, key: int, thing: object) -> int | None:
+        known = self._known.get(key)
+        return known[1] if known is not None and known[0]() is thing else None
+
+    def _forget(self, key: int, gone: weakref.ref[Any]) -> None:
+        known = self._known.get(key)
+        if known is not None and known[0] is gone:  # else the id has been given to another object meanwhile
+            del self._known[key]
 
 
 _identities = _Identities()
@@ -82,21 +98,22 @@ def _tensors(parts: Sequence[torch.nn.Module]) -> list[torch.Tensor]:
 
 def _tensor_state(tensor: torch.Tensor) -> Hashable:
     version = None if tensor.is_inference() else tensor._version  # noqa: SLF001  # the write counter has no public name
-    return _identities.number_of(tensor), version, tensor.dtype, tensor.device, tuple(tensor.shape)
+    return _identities.number_of(tensor), version, tensor.dtype, tensor.device, tensor.shape
 
 
 def _sample_values(tensors: Sequence[torch.Tensor]) -> Hashable:
     """A hash over values of all plain tensors."""
     pieces: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
-    for tensor in tensors:
-        if is_plain(tensor):
-            pieces.setdefault((tensor.device, tensor.dtype), []).append(_sample(tensor.detach()))
-    return hash(tuple(_bytes_of(torch.cat(group)) for group in pieces.values()))
+    with torch.no_grad():
+        for tensor in tensors:
+            if is_plain(tensor):
+                pieces.setdefault((tensor.device, tensor.dtype), []).append(_sample(tensor))
+        return hash(tuple(_bytes_of(torch.cat(group)) for group in pieces.values()))
 
 
 def _sample(tensor: torch.Tensor) -> torch.Tensor:
-    flat = tensor.reshape(-1)
-    return flat if flat.numel() <= SAMPLE_ALL_UP_TO else flat[:: flat.numel() // SAMPLE_OF_LARGER]
+    flat, size = tensor.reshape(-1), tensor.numel()
+    return flat if size <= SAMPLE_ALL_UP_TO else flat[:: size // SAMPLE_OF_LARGER]
 
 
 def _bytes_of(flat: torch.Tensor) -> bytes:

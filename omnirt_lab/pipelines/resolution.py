@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload
 from diffusers import ConfigMixin
 
-from omnirt_lab.pipelines.fingerprints import fingerprint
+from omnirt_lab.pipelines.call_arguments import call_parameters
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
 from omnirt_lab.pipelines.sites import AnyPipeline, execution_device
+from omnirt_lab.pipelines.weights import weight_facts
 from omnirt_lab.records import ComponentFacts, GeneratorFacts, Json, Resolved
 
 
@@ -53,20 +54,19 @@ def to_json(value: Any) -> Json:
 def _component_facts(pipeline: AnyPipeline, part: object) -> ComponentFacts:
     if not isinstance(part, torch.nn.Module):
         return ComponentFacts(class_name=type(part).__name__)
-    parameters = list(part.parameters())
+    weights = weight_facts(part)
     return ComponentFacts(
         class_name=type(part).__name__,
-        device=_device_of(pipeline, part, parameters),
-        dtype=_joined(parameter.dtype for parameter in parameters),
-        parameter_count=sum(parameter.numel() for parameter in parameters),
-        parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
-        fingerprint=fingerprint(part),
+        device=_device_of(pipeline, part, weights.held_on),
+        dtype=weights.dtype,
+        parameter_count=weights.parameter_count,
+        parameter_bytes=weights.parameter_bytes,
+        fingerprint=weights.fingerprint,
     )
 
 
-def _device_of(pipeline: AnyPipeline, part: torch.nn.Module, parameters: Sequence[torch.Tensor]) -> str | None:
+def _device_of(pipeline: AnyPipeline, part: torch.nn.Module, held_on: str | None) -> str | None:
     """Where the weights stand; `cuda:0 (offloaded)` for a component that is brought there for each call."""
-    held_on = _joined(parameter.device for parameter in parameters)
     brought_to = _hook_device(part)
     if brought_to is not None and brought_to != held_on:
         return f"{brought_to} (offloaded)"
@@ -85,21 +85,15 @@ def _hook_device(part: torch.nn.Module) -> str | None:
     return next((str(torch.device(device)) for device in devices if device is not None), None)
 
 
-def _joined(values: Any) -> str | None:
-    names = sorted(str(value).removeprefix("torch.") for value in set(values))
-    return "+".join(names) or None
-
-
 def _scheduler_config(scheduler: ConfigMixin) -> dict[str, Json]:
     own = {name: to_json(value) for name, value in scheduler.config.items() if not name.startswith("_")}
     return {"_class_name": type(scheduler).__name__, **own}
 
 
 def _filled_in(pipeline: AnyPipeline, parts: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Json]:
-    signature = inspect.signature(type(pipeline).__call__)
     defaults = {
         name: parameter.default
-        for name, parameter in signature.parameters.items()
+        for name, parameter in call_parameters(type(pipeline)).items()
         if parameter.default is not inspect.Parameter.empty
     }
     config = {name: to_json(value) for name, value in (defaults | dict(arguments)).items()}

@@ -6,9 +6,10 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
@@ -159,4 +160,19 @@ def _key(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
         inputs = digest_inputs(args, kwargs)
     except NotPlainError:
         return None
-    return hashlib.blake2b(repr(module_state(module)).encode() + inputs, digest_size=16).digest()
+    return _digest_state(module) + inputs
+
+
+_lock: Final = threading.Lock()
+_digested: WeakKeyDictionary[torch.nn.Module, tuple[Hashable, bytes]] = WeakKeyDictionary()
+"""Module → its state when it was last asked about, and that state's digest."""
+
+
+def _digest_state(module: torch.nn.Module) -> bytes:
+    """A digest of the module's state; comparing a state with the last one takes a fraction of writing it out."""
+    state = module_state(module)
+    with _lock:
+        known = _digested.get(module)
+        if known is None or known[0] != state:
+            known = _digested[module] = state, hashlib.blake2b(repr(state).encode(), digest_size=16).digest()
+    return known[1]
