@@ -1,4 +1,4 @@
-"""List the runs of the history, newest first."""
+"""List the runs of the history, newest first, or write them to a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from omnirt_lab.cli.output import print_json
 from omnirt_lab.lab import api as lab
-from omnirt_lab.lab.words import HISTORY_OPTIONS, add_history_options
+from omnirt_lab.lab.words import add_history_options, history_filters, write_history
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Query, then print."""
-    filters = {name: value for name, value in vars(arguments).items() if name in HISTORY_OPTIONS}
-    history = lab.history(**filters)
-    if arguments.json:
+    """Query, then write files, or print."""
+    history = lab.history(**history_filters(arguments))
+    written = write_history(history, arguments)
+    if written:
+        print(*written, sep="\n")
+    elif arguments.json:
         print_json(history.rows())
     else:
         print(history)

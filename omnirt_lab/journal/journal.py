@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -22,7 +23,7 @@ from omnirt_lab.journal.database import BUSY_TIMEOUT_S, Database
 from omnirt_lab.journal.events import JournalEntry
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import Preview
-from omnirt_lab.journal.purge import Purged, purge
+from omnirt_lab.journal.purge import Purged, freeable_bytes, purge
 from omnirt_lab.journal.runs import RunQuery
 from omnirt_lab.journal.snapshots import Snapshot
 from omnirt_lab.journal.state import usable_directory
@@ -299,45 +300,64 @@ class Journal:
         with self._database.reading() as connection:
             return [runs.to_row(row) for row in runs.select(connection, query)]
 
-    def runs_frame(self, query: RunQuery) -> pd.DataFrame:
-        """The runs that match, newest first, as a DataFrame (see `frame.to_frame` for its columns)."""
+    def query_columns(self, query: RunQuery, columns: Iterable[str]) -> list[tuple[Any, ...]]:
+        """These columns of the `runs` table, as they are stored, of the runs that match."""
         with self._database.reading() as connection:
-            rows = runs.select(connection, query, frame.FRAME_COLUMNS)
-        return frame.to_frame(rows)
+            return runs.select(connection, query, columns)
 
-    def tag(self, run_id: str, *tags: str) -> None:
-        """Add tags to a run."""
-        with self._database.writing() as connection:
-            runs.set_tags(connection, run_id, add=tags)
+    def runs_frame(self, query: RunQuery) -> pd.DataFrame:
+        """The runs that match, newest first, as a DataFrame (see `frame.COLUMNS` for its columns)."""
+        return frame.to_frame(self.query_columns(query, frame.FRAME_COLUMNS))
 
-    def untag(self, run_id: str, *tags: str) -> None:
-        """Remove tags from a run."""
-        with self._database.writing() as connection:
-            runs.set_tags(connection, run_id, remove=tags)
+    def whole_run_ids(self, run_ids: Iterable[str]) -> tuple[str, ...]:
+        """The whole ids, in this order, from at least six of their first characters each.
 
-    def rate(self, run_id: str, rating: int | None) -> None:
-        """Give a run 1 to 5, or None to take the rating back."""
-        with self._database.writing() as connection:
-            runs.set_rating(connection, run_id, rating)
+        Raises
+        ------
+        RunNotFoundError
+            If no run, or more than one, has an id that begins so.
+        """
+        with self._database.reading() as connection:
+            return tuple(runs.get_run_id(connection, run_id) for run_id in run_ids)
 
-    def note(self, run_id: str, note: str | None) -> None:
-        """Keep a text beside a run."""
-        with self._database.writing() as connection:
-            runs.set_note(connection, run_id, note)
+    def tag(self, run_ids: str | Collection[str], *tags: str) -> None:
+        """Add tags to a run, or to each of several."""
+        self._edit(run_ids, lambda connection, run_id: runs.set_tags(connection, run_id, add=tags))
 
-    def trash(self, run_id: str) -> None:
-        """Leave a run out of the history until it is undeleted or purged."""
-        with self._database.writing() as connection:
-            runs.set_trashed(connection, run_id, trashed=True)
+    def untag(self, run_ids: str | Collection[str], *tags: str) -> None:
+        """Remove tags from them."""
+        self._edit(run_ids, lambda connection, run_id: runs.set_tags(connection, run_id, remove=tags))
 
-    def undelete(self, run_id: str) -> None:
-        """Take a run out of the trash."""
-        with self._database.writing() as connection:
-            runs.set_trashed(connection, run_id, trashed=False)
+    def rate(self, run_ids: str | Collection[str], rating: int | None) -> None:
+        """Give them 1 to 5, or None to take the rating back."""
+        self._edit(run_ids, lambda connection, run_id: runs.set_rating(connection, run_id, rating))
+
+    def note(self, run_ids: str | Collection[str], note: str | None) -> None:
+        """Keep a text beside them."""
+        self._edit(run_ids, lambda connection, run_id: runs.set_note(connection, run_id, note))
+
+    def trash(self, run_ids: str | Collection[str]) -> None:
+        """Leave them out of the history until they are undeleted or purged."""
+        self._edit(run_ids, lambda connection, run_id: runs.set_trashed(connection, run_id, trashed=True))
+
+    def undelete(self, run_ids: str | Collection[str]) -> None:
+        """Take them out of the trash."""
+        self._edit(run_ids, lambda connection, run_id: runs.set_trashed(connection, run_id, trashed=False))
+
+    def freeable_bytes(self, run_ids: Collection[str]) -> int:
+        """What a purge of these runs would free: exact for files, about so for what the journal's file holds."""
+        with self._database.reading() as connection:
+            return freeable_bytes(connection, self.artifacts, run_ids)
 
     def purge(self, run_ids: Collection[str] | None = None) -> Purged:
         """Delete these runs, by default all in the trash, with their events and files, for good."""
         return purge(self._database, self.artifacts, run_ids)
+
+    def _edit(self, run_ids: str | Collection[str], change: Callable[[sqlite3.Connection, str], None]) -> None:
+        """Change all or, where one of them does not exist or the change is refused, none."""
+        with self._database.writing() as connection:
+            for run_id in (run_ids,) if isinstance(run_ids, str) else run_ids:
+                change(connection, run_id)
 
     def _writer(self, job: JobRecord, stored: list[AnyEvent]) -> JobWriter:
         return JobWriter(self._database, self._background, self.artifacts, job, stored)

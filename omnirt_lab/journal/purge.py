@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.database import Database
+from omnirt_lab.journal.events import to_json
 from omnirt_lab.journal.runs import get_run_id
 from omnirt_lab.journal.snapshots import count_before_purge
 from omnirt_lab.records import Record
@@ -41,6 +42,23 @@ def purge(database: Database, artifacts: ArtifactStore, run_ids: Collection[str]
         freed_bytes += artifacts.remove(needless)  # under the write lock: no run can come to need one meanwhile
     database.checkpoint()
     return Purged(runs=len(keys), freed_bytes=freed_bytes)
+
+
+def freeable_bytes(connection: sqlite3.Connection, artifacts: ArtifactStore, run_ids: Collection[str]) -> int:
+    """Bytes of the files that only these runs need, and of their events and reports."""
+    chosen = "SELECT job FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
+    ids = to_json(tuple(run_ids))
+    own = connection.execute(
+        f"SELECT DISTINCT sha256 FROM artifacts AS own WHERE job IN ({chosen}) AND NOT EXISTS "  # noqa: S608  # constants
+        f"(SELECT 1 FROM artifacts WHERE sha256 = own.sha256 AND job NOT IN ({chosen}))",
+        (ids, ids),
+    ).fetchall()
+    (in_journal_bytes,) = connection.execute(
+        "SELECT total(length(report)) + total(length(content)) FROM runs LEFT JOIN packed_events USING (job) WHERE "
+        "run_id IN (SELECT value FROM json_each(?))",
+        (ids,),
+    ).fetchone()
+    return artifacts.size_bytes(sha256 for (sha256,) in own) + int(in_journal_bytes)
 
 
 def _keys_of(connection: sqlite3.Connection, run_ids: Collection[str] | None) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -37,7 +37,14 @@ class RunQuery(Record, frozen=True, kw_only=True):
 
     tag: str | None = None
 
-    include_trashed: bool = False
+    rating: Annotated[int, msgspec.Meta(ge=1, le=5)] | None = None
+    """Rated so high or higher."""
+
+    run_ids: tuple[str, ...] | None = None
+    """Whole ids."""
+
+    trash: Literal["without", "with", "only"] = "without"
+    """Whether runs in the trash match."""
 
     limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
@@ -45,6 +52,11 @@ class RunQuery(Record, frozen=True, kw_only=True):
 
 
 ROW_COLUMNS: Final = RunRow.__struct_fields__
+
+MAX_TAG_CHARS: Final = 100
+MAX_NOTE_CHARS: Final = 20_000
+
+_TRASH: Final = {"without": ["deleted_at_ms IS NULL"], "only": ["deleted_at_ms IS NOT NULL"], "with": []}
 
 _report_decoder: Final = msgspec.json.Decoder(RunReport)
 
@@ -181,10 +193,11 @@ def _conditions(query: RunQuery) -> tuple[list[str], list[object]]:
         ("enqueued_at_ms >= ?", query.since_ms),
         ("instr(casefold(prompt), ?) > 0", None if query.prompt is None else query.prompt.casefold()),
         ("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", query.tag),
+        ("rating >= ?", query.rating),
+        ("run_id IN (SELECT value FROM json_each(?))", None if query.run_ids is None else to_json(query.run_ids)),
     ]
     asked = [(condition, value) for condition, value in wanted if value is not None]
-    trashed = [] if query.include_trashed else ["deleted_at_ms IS NULL"]
-    return [condition for condition, _ in asked] + trashed, [value for _, value in asked]
+    return [condition for condition, _ in asked] + _TRASH[query.trash], [value for _, value in asked]
 
 
 def to_row(values: tuple[object, ...]) -> RunRow:
@@ -197,7 +210,15 @@ def to_row(values: tuple[object, ...]) -> RunRow:
 def set_tags(
     connection: sqlite3.Connection, run_id: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
 ) -> None:
-    """Add and remove tags; a tag stands once, in the order of adding."""
+    """Add and remove tags; a tag stands once, in the order of adding.
+
+    Raises
+    ------
+    InvalidRequestError
+        If one to add is empty, too long, or has a comma in it: in tables, commas stand between tags.
+    """
+    for tag in add:
+        _check_tag(tag)
     full_id = get_run_id(connection, run_id)
     (text,) = connection.execute("SELECT tags FROM runs WHERE run_id = ?", (full_id,)).fetchone()
     tags = dict.fromkeys([*msgspec.json.decode(text, type=list[str]), *add])
@@ -215,13 +236,40 @@ def set_rating(connection: sqlite3.Connection, run_id: str, rating: int | None) 
 
 
 def set_note(connection: sqlite3.Connection, run_id: str, note: str | None) -> None:
-    """A text of the user's, kept exactly."""
+    """A text of the user's, kept exactly.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is too long, or no Unicode text.
+    """
+    if note is not None and not (len(note) <= MAX_NOTE_CHARS and _is_unicode(note)):
+        raise InvalidRequestError(
+            f"the note has {len(note):,} characters; it must be a text of at most {MAX_NOTE_CHARS:,}",
+            hint="Shorten it, and remove lone surrogates.",
+        )
     _update(connection, get_run_id(connection, run_id), {"note": note})
 
 
 def set_trashed(connection: sqlite3.Connection, run_id: str, *, trashed: bool) -> None:
     """Put it into the trash, or take it out again."""
     _update(connection, get_run_id(connection, run_id), {"deleted_at_ms": wall_ms() if trashed else None})
+
+
+def _check_tag(tag: str) -> None:
+    if not (tag.strip() and len(tag) <= MAX_TAG_CHARS and tag.isprintable() and "," not in tag):
+        raise InvalidRequestError(
+            f"{tag[:MAX_TAG_CHARS]!r} is no tag",
+            hint=f"Give 1 to {MAX_TAG_CHARS} characters on one line, without a comma.",
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _update(connection: sqlite3.Connection, run_id: str, change: Mapping[str, object]) -> None:

@@ -14,11 +14,10 @@ from omnirt_lab.records import AnyEvent, Step
 
 _UPDATE_EVERY_S: Final = 0.1
 _COLUMNS: Final = 72
-_LABEL: Final = "sweep"
 
 
 class RunCount(Protocol):
-    """Where a sweep says how far it is."""
+    """Where a sweep, or an export, says how far it is."""
 
     def __call__(self, event: AnyEvent) -> None:
         """Hear an event of the run that goes on."""
@@ -32,8 +31,8 @@ class RunCount(Protocol):
 class TerminalCount:
     """A tqdm bar on stderr, gone at the end."""
 
-    def __init__(self, total: int) -> None:
-        self._bar: tqdm[NoReturn] = tqdm(total=total, desc=_LABEL, unit="run", leave=False, file=sys.stderr)
+    def __init__(self, total: int, label: str) -> None:
+        self._bar: tqdm[NoReturn] = tqdm(total=total, desc=label, unit="run", leave=False, file=sys.stderr)
 
     def __call__(self, event: AnyEvent) -> None:
         """Name the step."""
@@ -55,11 +54,11 @@ class TerminalCount:
 class CellCount:
     """A line of text in the cell's output, updated in place; a saved notebook keeps its last state, and no widget."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, label: str) -> None:
         from IPython.display import DisplayHandle  # only in a kernel
 
         self._handle = DisplayHandle()
-        self._total, self._done = total, 0
+        self._total, self._done, self._label = total, 0, label
         self._began_s = time.monotonic()
         self._drawn_s: float | None = None
         self._step = ""
@@ -83,7 +82,7 @@ class CellCount:
         self._drawn_s = time.monotonic()
         elapsed_s = self._drawn_s - self._began_s
         line = tqdm.format_meter(
-            self._done, self._total, elapsed_s, ncols=_COLUMNS, prefix=_LABEL, unit="run", postfix=self._step
+            self._done, self._total, elapsed_s, ncols=_COLUMNS, prefix=self._label, unit="run", postfix=self._step
         )
         show = self._handle.display if is_first else self._handle.update
         show({"text/plain": line}, raw=True)
@@ -106,8 +105,8 @@ class Silence:
         """Count it nowhere."""
 
 
-def run_count(total: int, *, wanted: bool) -> AbstractContextManager[RunCount]:
+def run_count(total: int, *, wanted: bool, label: str = "sweep") -> AbstractContextManager[RunCount]:
     """The count that suits where this process talks to its person."""
     if not wanted or total == 0:
         return nullcontext(Silence())
-    return CellCount(total) if is_in_a_kernel() else TerminalCount(total)
+    return CellCount(total, label) if is_in_a_kernel() else TerminalCount(total, label)

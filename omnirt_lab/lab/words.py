@@ -8,10 +8,14 @@ import functools
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
 from omnirt_lab.lab.plan import MAX_CELLS
+
+if TYPE_CHECKING:
+    from omnirt_lab.lab.history import History
 
 _FIRST_OPTION = re.compile(r"(?:^|(?<=\s))--?[A-Za-z]")
 _SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
@@ -135,10 +139,31 @@ def add_history_options(parser: argparse.ArgumentParser) -> None:
     add("--state", metavar="STATE", help="succeeded, failed, cancelled or lost")
     add("--since", metavar="AGE", help="30m, 12h, 7d, or a date")
     add("--prompt", metavar="TEXT", help="only prompts that contain this")
-    add("--limit", type=int, default=20, metavar="N", help="at most N runs (default: 20)")
+    add("--tag", metavar="TAG", help="only runs with this tag")
+    add("--rating", type=int, metavar="N", help="only runs rated N, 1 to 5, or higher")
+    add("--trashed", action="store_true", help="the runs in the trash, instead of all others")
+    add("--limit", type=int, metavar="N", help=f"at most N runs (default: {LISTED_RUNS}; all for a file)")
+    add("--csv", metavar="FILE", help="write all columns of these runs to a CSV file")
+    add("--parquet", metavar="FILE", help="write them to a Parquet file")
 
 
-HISTORY_OPTIONS: Final = ("model", "task", "state", "since", "prompt", "limit")
+def history_filters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The filters that were given, as keyword arguments of `history`."""
+    filters = {name: getattr(arguments, name) for name in _HISTORY_FILTERS}
+    if filters["limit"] is None and not (arguments.csv or arguments.parquet):
+        filters["limit"] = LISTED_RUNS
+    return filters
+
+
+def write_history(history: History, arguments: argparse.Namespace) -> list[Path]:
+    """Write the files that were asked for; their paths."""
+    written = [history.to_csv(arguments.csv)] if arguments.csv else []
+    return [*written, history.to_parquet(arguments.parquet)] if arguments.parquet else written
+
+
+_HISTORY_FILTERS: Final = ("model", "task", "state", "since", "prompt", "tag", "rating", "trashed", "limit")
+
+LISTED_RUNS: Final = 20
 
 RUN_OPTIONS: Final = (
     "model", "task", "steps", "seed", "guidance_scale", "negative_prompt", "num_images", "scheduler", "dtype", "device",

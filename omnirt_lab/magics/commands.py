@@ -12,8 +12,10 @@ from omnirt_lab.lab.words import (
     add_history_options,
     add_run_options,
     add_sweep_options,
+    history_filters,
     options_of,
     read_line,
+    write_history,
 )
 
 
@@ -40,10 +42,12 @@ def draw(line: str, cell: str | None) -> Any:
 
 
 def history(line: str) -> Any:
-    """List the runs, newest first."""
+    """List the runs, newest first: history --since 7d --tag good, or write them: history --csv FILE."""
     parser = WordsParser(prog="%omnirt history")
     add_history_options(parser)
-    return lab.history(**vars(parser.parse_args(line.split())))
+    arguments = parser.parse_args(line.split())
+    found = lab.history(**history_filters(arguments))
+    return write_history(found, arguments) or found
 
 
 def models(_line: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,6 +20,8 @@ _HISTORY: Final = ("run", "when", "state", "model", "steps", "total", "peak", "s
 _HISTORY_RIGHT: Final = (4, 5, 6, 7)
 _MODEL_WIDTH: Final = 24
 _PROMPT_WIDTH: Final = 40
+_TAGS_WIDTH: Final = 30
+_STAR: Final = "★"
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
@@ -41,23 +44,36 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: I
 
 
 def history_text(rows: Iterable[RunRow]) -> str:
-    """Runs of the history, one a line; `when` is in local time, `saved` what caches saved."""
-    return table_text(_HISTORY, map(_history_cells, rows), right=_HISTORY_RIGHT)
+    """Runs of the history, one a line; `when` is in local time, `saved` what caches saved.
+
+    The user's ratings and tags have columns where any of the runs has one.
+    """
+    header, cells = _history_table(list(rows))
+    return table_text(header, cells, right=_HISTORY_RIGHT)
 
 
 def history_html(rows: Iterable[RunRow]) -> str:
     """The same table for a notebook, in the notebook's own style; every cell is escaped."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in _HISTORY)
-    body = "".join(f"<tr>{_html_cells(_history_cells(row))}</tr>" for row in rows)
+    header, cells = _history_table(list(rows))
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{_html_cells(row)}</tr>" for row in cells)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _html_cells(cells: Iterable[str]) -> str:
-    sides = ["right" if index in _HISTORY_RIGHT else "left" for index in range(len(_HISTORY))]
+    sides = ("right" if index in _HISTORY_RIGHT else "left" for index in itertools.count())
     return "".join(
         f'<td style="white-space:nowrap;text-align:{side}">{escape(cell)}</td>'
-        for side, cell in zip(sides, cells, strict=True)
+        for side, cell in zip(sides, cells, strict=False)
     )
+
+
+def _history_table(rows: list[RunRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    cells = [_history_cells(row) for row in rows]
+    if not any(row.rating or row.tags for row in rows):
+        return _HISTORY, cells
+    said = [(_STAR * (row.rating or 0), shortened(", ".join(row.tags), _TAGS_WIDTH)) for row in rows]
+    return (*_HISTORY, "rating", "tags"), [(*row, *words) for row, words in zip(cells, said, strict=True)]
 
 
 def _history_cells(row: RunRow) -> tuple[str, ...]:

@@ -96,6 +96,21 @@ def test_history_models_and_debug_have_text_and_json(capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["findings"]
 
 
+def test_history_finds_tags_and_ratings_and_writes_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["run", PROMPT, "--steps", "2"])
+    LAB.history().tag("good").rate(4)
+    capsys.readouterr()
+
+    assert main(["history", "--tag", "good", "--rating", "4", "--csv", str(tmp_path / "runs.csv")]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "runs.csv")]
+    assert PROMPT in (tmp_path / "runs.csv").read_text()
+    assert main(["history", "--tag", "bad", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    LAB.history().trash()
+    assert main(["history", "--trashed", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

@@ -127,7 +127,7 @@ def test_a_trashed_run_is_out_of_the_history_until_it_is_undeleted(journal: Jour
 
     journal.trash(report.run_id)
     assert ids(journal) == []
-    assert ids(journal, include_trashed=True) == [report.run_id]
+    assert ids(journal, trash="with") == [report.run_id]
     assert journal.get_report(report.run_id) == report
 
     journal.undelete(report.run_id)
@@ -146,7 +146,7 @@ def test_a_purge_deletes_the_trash_for_good_and_keeps_files_that_others_need(jou
 
     assert purged.runs == 1
     assert purged.freed_bytes >= own.size_bytes
-    assert ids(journal, include_trashed=True) == [kept.run_id]
+    assert ids(journal, trash="with") == [kept.run_id]
     assert job_id not in {job.job_id for job in journal.list_jobs()}
     assert not list(journal.artifacts._directory.glob(f"*/{own.sha256}"))
     assert journal.artifacts.read(shared.sha256) == b"shared" * 1000

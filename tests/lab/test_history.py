@@ -147,6 +147,13 @@ def test_a_filter_that_no_run_can_pass_says_which_can(lab: Lab, filters: dict[st
     assert said in caught.value.hint
 
 
+def test_a_filter_that_does_not_exist_names_those_that_do(lab: Lab) -> None:
+    with pytest.raises(InvalidRequestError, match="no filter 'promt'") as caught:
+        lab.history(promt="red")  # type: ignore[call-arg]  # on purpose
+
+    assert "prompt" in caught.value.hint
+
+
 def test_a_frame_has_one_typed_row_a_run_in_the_units_that_its_columns_name(lab: Lab) -> None:
     report = add(lab)
     failed = add_failed(lab)

@@ -81,6 +81,9 @@ def test_history_report_and_models_come_as_objects(shell: InteractiveShell) -> N
 
     assert isinstance(history, History)
     assert [row.run_id for row in history] == [result.report.run_id]
+    history.tag("good")
+    assert len(shell.run_line_magic("omnirt", "history --tag good")) == 1
+    assert len(shell.run_line_magic("omnirt", "history --tag bad")) == 0
     assert isinstance(report, RunReport)
     assert report == result.report
     assert shell.run_line_magic("omnirt", "report") == report

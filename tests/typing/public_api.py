@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import assert_type
 
 import pandas as pd
@@ -43,5 +44,7 @@ assert_type(job.result(timeout=60.0), lab.GenerateResult)
 unpublish: Callable[[str], None] = lab.unpublish
 
 assert_type(lab.history(since="7d"), lab.History)
+assert_type(lab.history(rating=4, trashed=False).tag("good").pick("123456"), lab.History)
 assert_type(lab.history().to_pandas(), pd.DataFrame)
+assert_type(lab.history().to_csv("runs.csv"), Path)
 assert_type(lab.get_report("123456"), lab.RunReport)
