@@ -44,6 +44,7 @@ class Wish(TypedDict, total=False):
     dtype: str | None
     device: str | None
     execution_mode: ExecutionMode
+    timeout_s: float | None
     options: dict[str, Json]
 
 

@@ -56,6 +56,7 @@ class ProcessHolder(Protocol):
 
 _MODULES: Final[dict[ExecutionMode, str]] = {
     "legacy_call": "omnirt_lab.executors.legacy_call",
+    "subprocess": "omnirt_lab.executors.subprocess_call",
 }
 
 _WITH_TIMEOUT: Final[tuple[ExecutionMode, ...]] = ("subprocess",)

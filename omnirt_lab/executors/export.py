@@ -14,11 +14,11 @@ from omnirt_lab.pipelines.outputs import picture_metadata
 from omnirt_lab.records import Artifact
 
 if TYPE_CHECKING:
-    from omnirt_lab.journal import JobWriter
+    from omnirt_lab.executors.run_writer import RunWriter
 
 
 def store_pictures(
-    images: Sequence[Image.Image], writer: JobWriter, *, seeds: Sequence[int | None]
+    images: Sequence[Image.Image], writer: RunWriter, *, seeds: Sequence[int | None]
 ) -> tuple[Artifact, ...]:
     """Store each picture as PNG, with what made it embedded unless that is switched off.
 
@@ -45,5 +45,5 @@ def open_picture(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def _text_of(writer: JobWriter, seed: int | None) -> dict[str, str]:
+def _text_of(writer: RunWriter, seed: int | None) -> dict[str, str]:
     return picture_metadata(writer.job, seed=seed) if SETTINGS.current.embed_metadata else {}

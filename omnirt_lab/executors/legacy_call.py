@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL.Image import Image
 
-    from omnirt_lab.journal import JobWriter
+    from omnirt_lab.executors.run_writer import RunWriter
     from omnirt_lab.pipelines.probe import Probe, Reading
 
 MAX_DRAWN_SEED: Final = 2**32
@@ -52,7 +52,7 @@ class LegacyCallExecutor:
         """Check the request against the model's files and its pipeline's signature; no weights are loaded."""
         check_request(get_model(request.model), request)
 
-    def begin(self, request: GenerateRequest, writer: JobWriter) -> LegacyCall:
+    def begin(self, request: GenerateRequest, writer: RunWriter) -> LegacyCall:
         """Take the job."""
         return LegacyCall(request, writer, self._resources)
 
@@ -60,7 +60,7 @@ class LegacyCallExecutor:
 class LegacyCall:
     """One job: 1. `load` makes the pipeline and its arguments, 2. the probe watches the call, 3. `export` stores."""
 
-    def __init__(self, request: GenerateRequest, writer: JobWriter, resources: Resources) -> None:
+    def __init__(self, request: GenerateRequest, writer: RunWriter, resources: Resources) -> None:
         self._request = request
         self._writer = writer
         self._resources = resources

@@ -23,6 +23,7 @@ class ArtifactStore:
     """Private files (mode 0600) under `artifacts` in the state directory, named by content."""
 
     def __init__(self, state_directory: Path) -> None:
+        self.state_directory = state_directory
         self._directory = state_directory / ARTIFACTS
 
     def put_bytes(
@@ -80,10 +81,6 @@ class ArtifactStore:
             If there are none.
         """
         return self.path(sha256).read_bytes()
-
-    def size_bytes(self, hashes: Iterable[str]) -> int:
-        """Of these files together, where they are there."""
-        return sum(path.stat().st_size for path in map(self._path_of, hashes) if path.is_file())
 
     def remove(self, hashes: Iterable[str]) -> int:
         """Delete these files, where they are there; the bytes that this freed."""

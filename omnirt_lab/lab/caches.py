@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from omnirt_lab.executors import close_executors
+
 if TYPE_CHECKING:
     from omnirt_lab.executors.resources import Resources
 
@@ -22,7 +24,8 @@ class Caches:
         }
 
     def clear(self) -> None:
-        """Forget all embeddings and let go of every resident pipeline that no run is using."""
+        """Forget all embeddings, end child processes, and let go of every resident pipeline that no run is using."""
+        close_executors()
         resources = _resources()
         resources.text_embeddings.clear()
         resources.residency.clear()

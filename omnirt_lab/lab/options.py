@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Final, ParamSpec, TypedDict, TypeVar
+from typing import Final, ParamSpec, TypedDict, TypeVar, get_type_hints
 
-from omnirt_lab.lab.signatures import spell_out
 from omnirt_lab.records import Adapter, ExecutionMode, Json, Task
 
 Params = ParamSpec("Params")
@@ -36,7 +37,10 @@ dtype, device
 adapters
     LoRAs to lay over the model for this run.
 execution_mode, backend
-    How and where it is executed.
+    How and where it is executed: `legacy_call` (the default) in this process, `subprocess` in a child process, which
+    a crash, a kill or a want of memory leaves this one out of.
+timeout_s
+    Seconds from the run's start after which its process is killed; with `subprocess` alone.
 options, **pipeline_options
     Further arguments of the pipeline's own call, by its own names.
 """.strip()
@@ -59,10 +63,25 @@ class RequestOptions(TypedDict, total=False):
     device: str
     adapters: Sequence[Adapter]
     execution_mode: ExecutionMode
+    timeout_s: float
     backend: str
     options: dict[str, Json]
 
 
 def with_request_options(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
     """Spell `**options` out in the signature and the docstring that `help` and completion read."""
-    return spell_out(function, RequestOptions, _OPTIONS_HELP, rest="pipeline_options")
+    signature = inspect.signature(function)
+    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    spelled = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in get_type_hints(RequestOptions).items()
+    ]
+    rest = inspect.Parameter("pipeline_options", inspect.Parameter.VAR_KEYWORD)
+
+    @functools.wraps(function)
+    def wrapper(*args: Params.args, **kwargs: Params.kwargs) -> Answer:
+        return function(*args, **kwargs)
+
+    wrapper.__signature__ = signature.replace(parameters=[*named, *spelled, rest])  # type: ignore[attr-defined]  # read by inspect.signature
+    wrapper.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("**options", _OPTIONS_HELP)
+    return wrapper

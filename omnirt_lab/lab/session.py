@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -11,12 +12,11 @@ from omnirt_lab.engine import Engine, build_request
 from omnirt_lab.engine.observation import observe, unobserve
 from omnirt_lab.engine.publication import Publications
 from omnirt_lab.errors import RunNotFoundError
-from omnirt_lab.executors.settings import SETTINGS, Settings
+from omnirt_lab.executors.settings import SETTINGS, Settings, get_grace_s, get_python
 from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal, RunQuery
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
-from omnirt_lab.lab.filters import HistoryFilters, query_of, with_filters
-from omnirt_lab.lab.history import History
+from omnirt_lab.lab.history import History, query_of
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
@@ -27,7 +27,7 @@ from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.lab.sweep import Sweep
-from omnirt_lab.records import AnyEvent
+from omnirt_lab.records import AnyEvent, JobState, Task
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -279,20 +279,33 @@ class Lab:
         """
         self._publications.unpublish(name)
 
-    @with_filters
-    def history(self, **filters: Unpack[HistoryFilters]) -> History:
+    def history(
+        self,
+        *,
+        model: str | None = None,
+        task: Task | None = None,
+        state: JobState | None = None,
+        since: str | datetime | None = None,
+        prompt: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+    ) -> History:
         """The runs that match, newest first, from every process that shares this state directory.
 
         Parameters
         ----------
-        **filters
+        since
+            An age such as `30m`, `12h` or `7d`, an ISO date, or a datetime.
+        prompt
+            Text that the prompt contains, upper and lower case alike.
 
         Raises
         ------
         InvalidRequestError
             For a filter that has no meaning.
         """
-        return History(self.journal, query_of(filters))
+        query = query_of(model=model, task=task, state=state, since=since, prompt=prompt, tag=tag, limit=limit)
+        return History(self.journal, query)
 
     def get_report(self, run_id: str) -> RunReport:
         """The report of a run, by its id or an unambiguous beginning of at least six characters.
@@ -335,15 +348,40 @@ class Lab:
         """The models at hand without a network: built-in ones, and those in the hub's local cache."""
         return Models.at_hand()
 
-    def configure(self, *, embed_metadata: bool | None = None) -> Settings:
-        """Change settings of this process, and return all of them.
+    def configure(
+        self,
+        *,
+        embed_metadata: bool | None = None,
+        subprocess_python: str | Path | None = None,
+        cancel_grace_s: float | None = None,
+    ) -> Settings:
+        """Change settings of this process, and return all of them; what is left out stays as it is.
 
         Parameters
         ----------
         embed_metadata
             Write the request, seed, model and versions into each stored PNG (the default); False leaves them out.
+        subprocess_python
+            The python that runs with `execution_mode="subprocess"` use, such as another environment's; it needs this
+            version of omnirt-lab. By default this process's own.
+        cancel_grace_s
+            Seconds that such a run may go on after a cancel before its process is killed; 5 by default.
+
+        Raises
+        ------
+        NotAvailableError
+            If `subprocess_python` is no program.
+        InvalidRequestError
+            If `cancel_grace_s` is no number of seconds.
         """
-        return SETTINGS.current if embed_metadata is None else SETTINGS.change(embed_metadata=embed_metadata)
+        changes: dict[str, Any] = {}
+        if embed_metadata is not None:
+            changes["embed_metadata"] = embed_metadata
+        if subprocess_python is not None:
+            changes["subprocess_python"] = get_python(subprocess_python)
+        if cancel_grace_s is not None:
+            changes["cancel_grace_s"] = get_grace_s(cancel_grace_s)
+        return SETTINGS.change(**changes)
 
     @property
     def journal(self) -> Journal:
