@@ -82,6 +82,10 @@ class ArtifactStore:
         """
         return self.path(sha256).read_bytes()
 
+    def size_bytes(self, hashes: Iterable[str]) -> int:
+        """Of these files together, where they are there."""
+        return sum(path.stat().st_size for path in map(self._path_of, hashes) if path.is_file())
+
     def remove(self, hashes: Iterable[str]) -> int:
         """Delete these files, where they are there; the bytes that this freed."""
         freed_bytes = 0

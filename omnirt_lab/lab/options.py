@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
-from typing import Final, ParamSpec, TypedDict, TypeVar, get_type_hints
+from typing import Final, ParamSpec, TypedDict, TypeVar
 
+from omnirt_lab.lab.signatures import spell_out
 from omnirt_lab.records import Adapter, ExecutionMode, Json, Task
 
 Params = ParamSpec("Params")
@@ -70,18 +69,4 @@ class RequestOptions(TypedDict, total=False):
 
 def with_request_options(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
     """Spell `**options` out in the signature and the docstring that `help` and completion read."""
-    signature = inspect.signature(function)
-    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    spelled = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in get_type_hints(RequestOptions).items()
-    ]
-    rest = inspect.Parameter("pipeline_options", inspect.Parameter.VAR_KEYWORD)
-
-    @functools.wraps(function)
-    def wrapper(*args: Params.args, **kwargs: Params.kwargs) -> Answer:
-        return function(*args, **kwargs)
-
-    wrapper.__signature__ = signature.replace(parameters=[*named, *spelled, rest])  # type: ignore[attr-defined]  # read by inspect.signature
-    wrapper.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("**options", _OPTIONS_HELP)
-    return wrapper
+    return spell_out(function, RequestOptions, _OPTIONS_HELP, rest="pipeline_options")

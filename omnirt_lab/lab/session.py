@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -16,7 +15,8 @@ from omnirt_lab.executors.settings import SETTINGS, Settings, get_grace_s, get_p
 from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal, RunQuery
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
-from omnirt_lab.lab.history import History, query_of
+from omnirt_lab.lab.filters import HistoryFilters, query_of, with_filters
+from omnirt_lab.lab.history import History
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
@@ -27,7 +27,7 @@ from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.lab.sweep import Sweep
-from omnirt_lab.records import AnyEvent, JobState, Task
+from omnirt_lab.records import AnyEvent
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -279,33 +279,20 @@ class Lab:
         """
         self._publications.unpublish(name)
 
-    def history(
-        self,
-        *,
-        model: str | None = None,
-        task: Task | None = None,
-        state: JobState | None = None,
-        since: str | datetime | None = None,
-        prompt: str | None = None,
-        tag: str | None = None,
-        limit: int | None = None,
-    ) -> History:
+    @with_filters
+    def history(self, **filters: Unpack[HistoryFilters]) -> History:
         """The runs that match, newest first, from every process that shares this state directory.
 
         Parameters
         ----------
-        since
-            An age such as `30m`, `12h` or `7d`, an ISO date, or a datetime.
-        prompt
-            Text that the prompt contains, upper and lower case alike.
+        **filters
 
         Raises
         ------
         InvalidRequestError
             For a filter that has no meaning.
         """
-        query = query_of(model=model, task=task, state=state, since=since, prompt=prompt, tag=tag, limit=limit)
-        return History(self.journal, query)
+        return History(self.journal, query_of(filters))
 
     def get_report(self, run_id: str) -> RunReport:
         """The report of a run, by its id or an unambiguous beginning of at least six characters.
