@@ -146,6 +146,13 @@ def fit(encoded: bytes, side_px: int) -> tuple[Image.Image, bool]:
     return image.resize(size, Image.Resampling.NEAREST), False
 
 
+def fit_png(encoded: bytes, side_px: int) -> bytes:
+    """What `fit` gives, as a PNG."""
+    buffer = io.BytesIO()
+    fit(encoded, side_px)[0].save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
+    return buffer.getvalue()
+
+
 def text_width(text: str, size: int, *, part_of: str | None = None) -> float:
     """Layout pixels that a line of text takes."""
     return find_font(text if part_of is None else part_of, size).getlength(text)
