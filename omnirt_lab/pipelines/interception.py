@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -110,6 +111,8 @@ class Interception:
 
     def _watched_step(self, own: SchedulerMixin) -> Callable[..., Any]:
         earlier = vars(own).get("step")
+        owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        taken = inspect.signature(own.step)
 
         def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
             """Step this scheduler: the pipeline's own, or a copy that the pipeline has made of it."""
@@ -126,6 +129,8 @@ class Interception:
             self._call.after_step(_solver_step(scheduler, output, *args, **kwargs), is_own=is_own)
             return output
 
+        # pipelines read it to learn whether a step takes their generator and eta
+        step.__signature__ = taken.replace(parameters=[owner, *taken.parameters.values()])  # type: ignore[attr-defined]
         return step
 
     def _watched_progress_bar(self, original: Callable[..., Any]) -> Callable[..., Any]:

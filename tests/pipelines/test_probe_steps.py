@@ -14,6 +14,7 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
     HeunDiscreteScheduler,
     PNDMScheduler,
     SchedulerMixin,
@@ -60,6 +61,18 @@ class BarlessPipeline(DiffusionPipeline):
 @pytest.fixture
 def barless(sd: DiffusionPipeline) -> BarlessPipeline:
     return BarlessPipeline(sd.unet, sd.vae, sd.scheduler)
+
+
+@pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler(**SCHEDULE), DDIMScheduler(**SCHEDULE)])
+def test_a_watched_step_still_takes_the_call_s_generator_and_eta(sd: DiffusionPipeline, scheduler: SchedulerMixin):
+    """Pipelines ask the step's signature; noise that is not drawn from the generator is another each time."""
+    sd.scheduler = scheduler
+    options = {"eta": 1.0} if isinstance(scheduler, DDIMScheduler) else {}
+    bare = sd(**tiny.call_options("sd", **options)).images
+
+    watched, _ = watch(sd, **tiny.call_options("sd", **options))
+
+    assert np.array_equal(bare, watched.images)
 
 
 def test_two_solver_calls_of_heun_are_one_step(sd):
