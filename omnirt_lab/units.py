@@ -6,6 +6,7 @@ from typing import Final
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
+MS_PER_S: Final = 1_000
 BYTES_PER_KIB: Final = 1024
 BYTES_PER_MIB: Final = 1024 * 1024
 

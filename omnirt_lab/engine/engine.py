@@ -24,6 +24,7 @@ from omnirt_lab.records import (
 )
 
 if TYPE_CHECKING:
+    from omnirt_lab.engine.inputs import InputFiles
     from omnirt_lab.journal import JobRecord, JobWriter, Journal, Worker
 
 Listener = Callable[[AnyEvent], None]
@@ -64,8 +65,10 @@ class Engine:
         """Raise for whatever is wrong with `request` that can be known without loading weights."""
         check_request(request)
 
-    def run(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
-        """Run `request` in this thread, so that Ctrl-C reaches the pipeline.
+    def run(
+        self, request: GenerateRequest, *, files: InputFiles | None = None, listeners: Iterable[Listener] = ()
+    ) -> RunReport:
+        """Run `request` in this thread, so that Ctrl-C reaches the pipeline; `files` are stored once it is checked.
 
         Raises
         ------
@@ -74,6 +77,7 @@ class Engine:
             name the run, whose partial report is in the history.
         """
         self.check(request)
+        self._require_inputs(request, files)
         writer = self.start(request)
         writer.listeners.extend(listeners)
         return self.execute(writer, get_executor(request.config.execution_mode).begin(request, writer))
@@ -87,12 +91,20 @@ class Engine:
             raise error
         return report
 
-    def submit(self, request: GenerateRequest, *, priority: int = 0, idempotency_key: str | None = None) -> JobRecord:
+    def submit(
+        self,
+        request: GenerateRequest,
+        *,
+        files: InputFiles | None = None,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+    ) -> JobRecord:
         """Queue `request` in the journal; higher priorities run first.
 
         This engine's thread will run it, or that of another process on the same journal whose thread is free earlier.
         """
         self.check(request)
+        self._require_inputs(request, files)
         job = self.journal.enqueue(request, priority=priority, is_async=True, idempotency_key=idempotency_key)
         self._ensure_thread()
         self._work_arrived.set()
@@ -148,6 +160,13 @@ class Engine:
             raise failure_of(report) from error
         raise_for(report)
         return report
+
+    def _require_inputs(self, request: GenerateRequest, files: InputFiles | None) -> None:
+        if files is not None:
+            files.store()
+        for sha256 in (request.inputs.image, request.inputs.mask):
+            if sha256 is not None:
+                self.journal.artifacts.path(sha256)
 
     def _finish(self, writer: JobWriter, execution: Execution) -> tuple[RunReport, BaseException | None]:
         self.last_run_id = writer.job.run_id

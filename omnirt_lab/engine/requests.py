@@ -19,6 +19,8 @@ _OTHER_NAMES: Final = {
     "num_images_per_prompt": "num_images",
     "guidance": "guidance_scale",
     "negative": "negative_prompt",
+    "mask_image": "mask",
+    "audio_length": "audio_length_s",
 }
 """What diffusers and the command line call it → what the request calls it."""
 

@@ -6,19 +6,29 @@ import secrets
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from omnirt_lab.executors.export import open_picture, store_pictures
+from msgspec.structs import replace
+
+from omnirt_lab.executors.export import Export
 from omnirt_lab.executors.observed import own_class
 from omnirt_lab.executors.resources import RESOURCES, Resources
 from omnirt_lab.executors.timed_stage import timed_stage
 from omnirt_lab.pipelines.adapters import use_adapters
-from omnirt_lab.pipelines.call_arguments import call_arguments, check_request, seeded_generators
+from omnirt_lab.pipelines.call_arguments import (
+    call_arguments,
+    check_request,
+    find_sample_rate_hz,
+    frame_rate,
+    seeded_generators,
+)
 from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.environment import environment
-from omnirt_lab.pipelines.outputs import find_warnings, images_of
+from omnirt_lab.pipelines.input_pictures import InputPictures, fitted
+from omnirt_lab.pipelines.outputs import find_warnings, outputs_of
 from omnirt_lab.pipelines.resolution import resolve
 from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
 from omnirt_lab.pipelines.schedulers import use_scheduler
 from omnirt_lab.records import (
+    VIDEO_TASKS,
     Artifact,
     CacheHitData,
     CacheMissData,
@@ -26,6 +36,7 @@ from omnirt_lab.records import (
     JobFinishedData,
     JobStartedData,
     ProbeCost,
+    Resolved,
     WarningData,
 )
 
@@ -33,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from diffusers import DiffusionPipeline
-    from PIL.Image import Image
 
     from omnirt_lab.executors.run_writer import RunWriter
     from omnirt_lab.pipelines.probe import Probe, Reading
@@ -89,7 +99,7 @@ class LegacyCall:
             with watching as self._reading:
                 output = own_class(pipeline).__call__(pipeline, **arguments)
         with timed_stage(self._writer, "export"):
-            artifacts = self._export(output)
+            artifacts = self._export(pipeline, output)
         return JobFinishedData(
             artifacts=artifacts,
             latent_stats=self._reading.latent_stats,
@@ -97,10 +107,16 @@ class LegacyCall:
             probe=self._reading.cost,
         )
 
-    def _export(self, output: object) -> tuple[Artifact, ...]:
-        images = images_of(output)
-        self._warn(find_warnings(output, images))
-        return store_pictures(images, self._writer, seeds=range(self._seed, self._seed + len(images)))
+    def _export(self, pipeline: DiffusionPipeline, output: object) -> tuple[Artifact, ...]:
+        outputs = outputs_of(output)
+        self._warn(find_warnings(output, outputs))
+        export = Export(
+            self._writer,
+            seeds=range(self._seed, self._seed + outputs.count),
+            fps=frame_rate(pipeline, self._request),
+            sample_rate_hz=find_sample_rate_hz(pipeline),
+        )
+        return export.store(outputs)
 
     def _load(self, stack: ExitStack) -> tuple[DiffusionPipeline, dict[str, Any]]:
         """Make everything ready that the call needs; what must be undone afterwards goes on `stack`."""
@@ -111,14 +127,11 @@ class LegacyCall:
             stack.enter_context(use_scheduler(pipeline, config.scheduler))
             self._warn(stack.enter_context(use_adapters(pipeline, request.adapters)))
             generators = seeded_generators(self._seed, config.num_images)
+            given = self._input_pictures(pipeline)
             arguments = call_arguments(
-                pipeline,
-                request,
-                generators=generators,
-                image=self._find_picture(request.inputs.image),
-                mask=self._find_picture(request.inputs.mask),
+                pipeline, request, generators=generators, image=given.image, mask=given.mask, size=given.size
             )
-            end.resolved = resolve(pipeline, arguments)
+            end.resolved = self._resolved(pipeline, arguments)
         return pipeline, arguments
 
     def _find_pipeline(self) -> DiffusionPipeline:
@@ -133,8 +146,20 @@ class LegacyCall:
     def _probe(self, pipeline: DiffusionPipeline) -> Probe:
         return self._resources.probe(pipeline)
 
-    def _find_picture(self, sha256: str | None) -> Image | None:
-        return None if sha256 is None else open_picture(self._writer.artifacts.read(sha256))
+    def _input_pictures(self, pipeline: DiffusionPipeline) -> InputPictures:
+        image, mask = (
+            None if sha256 is None else self._writer.artifacts.read(sha256)
+            for sha256 in (self._request.inputs.image, self._request.inputs.mask)
+        )
+        given = fitted(pipeline, self._request, image=image, mask=mask)
+        self._warn(given.warnings)
+        return given
+
+    def _resolved(self, pipeline: DiffusionPipeline, arguments: dict[str, Any]) -> Resolved:
+        resolved = resolve(pipeline, arguments)
+        if self._request.task not in VIDEO_TASKS:
+            return resolved
+        return replace(resolved, config={**resolved.config, "fps": frame_rate(pipeline, self._request)})
 
     def _warn(self, warnings: Iterable[WarningData]) -> None:
         for warning in warnings:

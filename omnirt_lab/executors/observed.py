@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from diffusers import DiffusionPipeline
 
 from omnirt_lab.errors import InvalidRequestError, PipelineBusyError
-from omnirt_lab.executors.export import store_pictures
+from omnirt_lab.executors.export import Export
 from omnirt_lab.executors.resources import RESOURCES
 from omnirt_lab.executors.timed_stage import timed_stage
+from omnirt_lab.pipelines.call_arguments import DEFAULT_FPS, find_sample_rate_hz
 from omnirt_lab.pipelines.environment import environment
-from omnirt_lab.pipelines.outputs import find_images
+from omnirt_lab.pipelines.outputs import find_outputs
 from omnirt_lab.pipelines.probe import Probe, Reading
 from omnirt_lab.pipelines.resolution import resolve
 from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
@@ -175,8 +176,14 @@ class ObservedCall:
             return ()
         try:
             with timed_stage(self._writer, "export"):
-                images = find_images(self.output)
-                return store_pictures(images, self._writer, seeds=[None] * len(images))
+                outputs = find_outputs(self.output)
+                export = Export(
+                    self._writer,
+                    seeds=[None] * outputs.count,
+                    fps=DEFAULT_FPS,
+                    sample_rate_hz=find_sample_rate_hz(self._call.pipeline),
+                )
+                return export.store(outputs)
         except Exception as error:  # noqa: BLE001  # the caller still gets the output
             self._warn("pictures_not_kept", error)
             return ()

@@ -42,7 +42,7 @@ class Cell(Record, frozen=True, kw_only=True):
     """Type and message of what ended it."""
 
     picture_sha256: str | None = None
-    """The first output."""
+    """The first output, or the picture that shows what it is."""
 
 
 def cell_of(values: tuple[Json, ...], report: RunReport) -> Cell:
@@ -56,7 +56,7 @@ def cell_of(values: tuple[Json, ...], report: RunReport) -> Cell:
         peak_bytes=max(report.memory.peak_bytes.values(), default=None),
         saved_ms=saved_ms(report),
         error=None if report.error is None else f"{report.error.type}: {report.error.message}",
-        picture_sha256=next((a.sha256 for a in report.artifacts if a.media_type.startswith("image/")), None),
+        picture_sha256=next((a.preview_sha256 or a.sha256 for a in report.artifacts), None),
     )
 
 

@@ -61,4 +61,5 @@ def end_without_worker(
 def _files_of(report: RunReport) -> list[tuple[str, int, str]]:
     inputs = report.request.inputs
     outputs = [("output", position, artifact.sha256) for position, artifact in enumerate(report.artifacts)]
+    outputs += [("preview", i, a.preview_sha256) for i, a in enumerate(report.artifacts) if a.preview_sha256]
     return outputs + [(role, 0, sha) for role, sha in (("image", inputs.image), ("mask", inputs.mask)) if sha]

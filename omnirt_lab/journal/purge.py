@@ -85,7 +85,12 @@ def _delete(connection: sqlite3.Connection, key: int) -> list[str]:
 
 
 def _is_needed(connection: sqlite3.Connection, sha256: str) -> bool:
-    return connection.execute("SELECT 1 FROM artifacts WHERE sha256 = ? LIMIT 1", (sha256,)).fetchone() is not None
+    """Whether a run has it, or a job that has not ended begins with it."""
+    query = (
+        "SELECT 1 FROM artifacts WHERE sha256 = :sha256 UNION ALL "
+        "SELECT 1 FROM jobs WHERE state IN ('queued', 'running') AND instr(wish, :sha256) LIMIT 1"
+    )
+    return connection.execute(query, {"sha256": sha256}).fetchone() is not None
 
 
 def _size_bytes(connection: sqlite3.Connection) -> int:

@@ -97,7 +97,7 @@ def row_of(report: RunReport, job_id: str) -> RunRow:
         cache_hits=report.cache_hits,
         saved_ms=sum(savings) if savings else None,
         error_type=None if report.error is None else report.error.type,
-        artifact_sha256=None if output is None else output.sha256,
+        artifact_sha256=None if output is None else output.preview_sha256 or output.sha256,
         timings=report.timings,
     )
 

@@ -100,7 +100,7 @@ CREATE INDEX runs_newest ON runs (enqueued_at_ms DESC, job DESC);
 
 CREATE TABLE artifacts (               -- whoever ends the job; what a file is still needed for
     job INTEGER NOT NULL,
-    role TEXT NOT NULL,                -- 'output', 'image' or 'mask'
+    role TEXT NOT NULL,                -- 'output', 'preview' of one, 'image' or 'mask'
     position INTEGER NOT NULL,
     sha256 TEXT NOT NULL,
     PRIMARY KEY (job, role, position)

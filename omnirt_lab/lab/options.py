@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, ParamSpec, TypedDict, TypeVar
 
+from omnirt_lab.engine import Picture
 from omnirt_lab.lab.signatures import spell_out
 from omnirt_lab.records import Adapter, ExecutionMode, Json, Task
 
@@ -26,9 +27,18 @@ guidance_scale
 negative_prompt
     What the picture must not show.
 num_images
-    Pictures of this prompt, 1 to 64.
+    Pictures (videos, sounds) of this prompt, 1 to 64.
 width, height
-    Pixels, multiples of 8.
+    Pixels, multiples of 8; an input picture is scaled to them.
+image, mask
+    The picture to start from, and what of it may change (white): a path, a PIL image, an array, the bytes of a file, or
+    the sha256 of a stored picture.
+strength
+    How far an `image2image` or `inpaint` result may go from the picture, 0 to 1.
+num_frames, fps
+    Frames of a video, and how many of them make a second.
+audio_length_s
+    Seconds of sound.
 scheduler
     A short name (`ddim`, `euler`, `dpm++`, …) or a diffusers class name.
 dtype, device
@@ -57,6 +67,12 @@ class RequestOptions(TypedDict, total=False):
     num_images: int
     width: int
     height: int
+    image: Picture
+    mask: Picture
+    strength: float
+    num_frames: int
+    fps: float
+    audio_length_s: float
     scheduler: str
     dtype: str
     device: str

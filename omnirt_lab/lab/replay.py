@@ -15,7 +15,7 @@ from omnirt_lab.errors import InvalidRequestError, RunNotFoundError
 from omnirt_lab.journal import METADATA_KEY, read_png_metadata
 from omnirt_lab.lab.results import GenerateResult
 from omnirt_lab.lab.stores import STORES
-from omnirt_lab.records import GenerateRequest, Json, Record
+from omnirt_lab.records import VIDEO_TASKS, GenerateRequest, Json, Record
 from omnirt_lab.views.replay import replay_text
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from omnirt_lab.journal import Journal
 
     Pixels: TypeAlias = npt.NDArray[np.uint8]
+    Levels: TypeAlias = npt.NDArray[np.int16]
 
 Source: TypeAlias = "str | Path | bytes | records.RunReport | Image"
 
@@ -34,11 +35,11 @@ Verdict: TypeAlias = Literal["bit_exact", "close", "different"]
 CLOSE_LEVELS: Final = 8
 """Largest difference of a colour value, of 255, that still counts as close: 3 %, which nobody sees."""
 
+_SOUND_LEVELS: Final = 255
+
 _PINNED: Final = {
     "steps": "num_inference_steps",
-    "guidance_scale": "guidance_scale",
-    "width": "width",
-    "height": "height",
+    **{name: name for name in ("guidance_scale", "width", "height", "strength", "num_frames")},
 }
 """Field of the request → argument of the call that it became; another model's default must not come in."""
 
@@ -62,11 +63,14 @@ class Recorded(Record, frozen=True, kw_only=True):
     request: GenerateRequest
     """With everything in it that the first run had only decided."""
 
-    pictures: tuple[bytes, ...]
-    """PNG files, in order."""
+    files: tuple[bytes, ...]
+    """What it made, in order: PNG, MP4 or WAV files."""
 
-    first_picture: int = 0
-    """Which output of the run the first of `pictures` is."""
+    raw: tuple[str | None, ...] = ()
+    """Of each, the sha256 before a lossy encoding; empty where a picture alone is known."""
+
+    first_file: int = 0
+    """Which output of the run the first of `files` is."""
 
     facts: dict[str, Json]
     """Dotted field → value, of whatever may change bits."""
@@ -76,10 +80,16 @@ class Replay(Record, frozen=True, kw_only=True):
     """What came of running a recorded request again."""
 
     verdict: Verdict
-    """`bit_exact`; `close`: no colour value differs by more than 8 of 255; `different`."""
+    """`bit_exact`; `close`: no colour value differs by more than 8 of 255; `different`.
+
+    A video or sound is `bit_exact` if what the pipeline returned was, before it was encoded.
+    """
 
     max_abs_diff: int | None
-    """Largest difference of a colour value, of 255, over all pictures; None where their number or size differs."""
+    """Largest difference of a colour value, of 255, over all outputs; None where their number or size differs.
+
+    Of videos as they are stored. For sounds it is the largest difference of a sample, full scale being 255.
+    """
 
     differences: dict[str, tuple[Json, Json]]
     """Recorded field that may change bits → its value then, and now. Only those that differ."""
@@ -119,8 +129,10 @@ def recorded(journal: Journal, source: Source) -> Recorded:
 
 def compared(then: Recorded, result: GenerateResult) -> Replay:
     """What a recorded run and its repetition have in common."""
-    end = then.first_picture + len(then.pictures)
-    verdict, max_abs_diff = verdict_of(then.pictures, result.report.pictures()[then.first_picture : end])
+    outputs = result.outputs[then.first_file : then.first_file + len(then.files)]
+    verdict, max_abs_diff = verdict_of(then.files, [STORES.read(output.sha256) for output in outputs])
+    if verdict == "bit_exact" and then.raw and then.raw != tuple(output.raw_sha256 for output in outputs):
+        verdict = "close"
     return Replay(
         verdict=verdict,
         max_abs_diff=max_abs_diff,
@@ -129,19 +141,38 @@ def compared(then: Recorded, result: GenerateResult) -> Replay:
     )
 
 
-def verdict_of(recorded_pictures: Sequence[bytes], new: Sequence[bytes]) -> tuple[Verdict, int | None]:
-    """Compare PNG files pixel by pixel: the verdict, and the largest difference of a colour value."""
+def verdict_of(recorded_files: Sequence[bytes], new: Sequence[bytes]) -> tuple[Verdict, int | None]:
+    """Compare the files of outputs value by value: the verdict, and the largest difference of a colour value."""
     import numpy as np  # heavy
 
-    before, after = [pixels(content) for content in recorded_pictures], [pixels(content) for content in new]
-    if [picture.shape for picture in before] != [picture.shape for picture in after]:
+    before, after = [levels(content) for content in recorded_files], [levels(content) for content in new]
+    if [output.shape for output in before] != [output.shape for output in after]:
         return "different", None
-    largest = max(
-        int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max()) for a, b in zip(before, after, strict=True)
-    )
+    largest = max(int(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
     if largest == 0:
         return "bit_exact", 0
     return ("close" if largest <= CLOSE_LEVELS else "different"), largest
+
+
+def levels(content: bytes) -> Levels:
+    """What a stored file shows, in 255ths: a picture's or a video's colour values, or a sound's samples.
+
+    Raises
+    ------
+    NotAvailableError
+        For a video where PyAV is not installed.
+    """
+    import numpy as np  # heavy
+
+    if content[4:8] == b"ftyp":
+        from omnirt_lab.pipelines.video import decode_mp4  # loads NumPy
+
+        return decode_mp4(content).astype(np.int16)
+    if content.startswith(b"RIFF"):
+        from omnirt_lab.pipelines.sound import decode_wav  # loads NumPy
+
+        return np.round(decode_wav(content) * _SOUND_LEVELS).astype(np.int16)
+    return pixels(content).astype(np.int16)
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> dict[str, tuple[Json, Json]]:
@@ -173,15 +204,17 @@ def _of_report(report: records.RunReport) -> Recorded:
     _require_repeatable(report)
     assert report.generators is not None
     resolved = report.config_resolved
+    words = _PINNED | ({"fps": "fps"} if report.request.task in VIDEO_TASKS else {})
     pinned = {
         field: resolved[argument]
-        for field, argument in _PINNED.items()
+        for field, argument in words.items()
         if getattr(report.request.config, field) is None and isinstance(resolved.get(argument), int | float)
     }
     config = replace(report.request.config, seed=report.generators[0].seed, **pinned)
     return Recorded(
         request=replace(report.request, config=config),
-        pictures=tuple(STORES.read(artifact.sha256) for artifact in report.artifacts),
+        files=tuple(STORES.read(artifact.sha256) for artifact in report.artifacts),
+        raw=tuple(artifact.raw_sha256 for artifact in report.artifacts),
         facts=facts_of(report),
     )
 
@@ -203,7 +236,7 @@ def _find_obstacle(report: records.RunReport) -> str | None:
     if any(generator.state is not None for generator in report.generators):
         return "its generator had been used before, by code outside the lab"
     if not report.artifacts:
-        return "it kept no pictures to compare with"
+        return "it kept nothing to compare with"
     return None
 
 
@@ -244,6 +277,11 @@ def _decode(text: str) -> PictureFacts:
 
 def _of_facts(facts: PictureFacts, content: bytes) -> Recorded:
     config = facts.request.config
+    if facts.request.task in VIDEO_TASKS or facts.request.task == "text2audio":
+        raise InvalidRequestError(
+            f"run {facts.run_id} is not in this history, and the picture shows only what its output looks like",
+            hint="Replay it where the run was made.",
+        )
     if facts.seed is None or (config.seed is None and config.num_images > 1):
         raise InvalidRequestError(
             f"run {facts.run_id} is not in this history, and the picture alone does not tell its seed",
@@ -252,8 +290,8 @@ def _of_facts(facts: PictureFacts, content: bytes) -> Recorded:
     seed = facts.seed if config.seed is None else config.seed
     return Recorded(
         request=replace(facts.request, config=replace(config, seed=seed)),
-        pictures=(content,),
-        first_picture=facts.seed - seed,
+        files=(content,),
+        first_file=facts.seed - seed,
         facts={f"environment.packages.{name}": version for name, version in facts.packages.items()},
     )
 

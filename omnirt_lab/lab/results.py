@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from plotly.graph_objects import Figure
 
+    from omnirt_lab.pipelines.sound import Samples
+    from omnirt_lab.pipelines.video import Frames
+
 
 class RunReport(records.RunReport, frozen=True, kw_only=True):
     """One run: where its time and memory went. Shows itself in a notebook as a figure, a picture and text."""
@@ -105,11 +108,14 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
         return diagnosis_view.findings_text(self.findings())
 
     def pictures(self) -> list[bytes]:
-        """The stored files of the run's pictures; those that were purged, or lie on another machine, are left out."""
+        """The stored PNGs to look at: the run's pictures, its videos' frames in a row, its sounds' waveforms.
+
+        Those that were purged, or lie on another machine, are left out.
+        """
         found = []
         for artifact in self.artifacts:
             try:
-                found.append(STORES.read(artifact.sha256))
+                found.append(STORES.read(artifact.preview_sha256 or artifact.sha256))
             except ArtifactNotFoundError:
                 continue
         return found
@@ -126,7 +132,7 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
 
 
 class GenerateResult(records.GenerateResult, frozen=True, kw_only=True):
-    """What a finished job made: its pictures, and the report of how."""
+    """What a finished job made: its pictures, videos or sounds, and the report of how."""
 
     metadata: RunReport
 
@@ -146,8 +152,42 @@ class GenerateResult(records.GenerateResult, frozen=True, kw_only=True):
         """
         from PIL import Image  # heavy
 
-        pictures = [artifact for artifact in self.outputs if artifact.media_type.startswith("image/")]
-        return [Image.open(io.BytesIO(STORES.read(artifact.sha256))) for artifact in pictures]
+        return [Image.open(io.BytesIO(content)) for content in self._files("image/")]
+
+    @property
+    def videos(self) -> list[Frames]:
+        """The videos as arrays of uint8 (frames, height, width, 3), read from the artifact store.
+
+        They are what the stored files show, which H.264 has changed a little. `outputs` has each one's `fps`.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If a video was purged from the store.
+        NotAvailableError
+            If PyAV is not installed.
+        """
+        from omnirt_lab.pipelines.video import decode_mp4  # loads NumPy
+
+        return [decode_mp4(content) for content in self._files("video/")]
+
+    @property
+    def audio(self) -> list[Samples]:
+        """The sounds as arrays of float32 (channels, samples) in -1 to 1, read from the artifact store.
+
+        They have the 16 bits of the stored files. `outputs` has each one's `sample_rate_hz`.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If a sound was purged from the store.
+        """
+        from omnirt_lab.pipelines.sound import decode_wav  # loads NumPy
+
+        return [decode_wav(content) for content in self._files("audio/")]
+
+    def _files(self, media_type: str) -> list[bytes]:
+        return [STORES.read(artifact.sha256) for artifact in self.outputs if artifact.media_type.startswith(media_type)]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values, in the shape that the hosted API answers."""

@@ -7,24 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from omnirt_lab.engine import Engine, build_request
+from omnirt_lab.engine import Engine, InputFiles, build_request
 from omnirt_lab.engine.observation import observe, unobserve
 from omnirt_lab.engine.publication import Publications
-from omnirt_lab.errors import RunNotFoundError
 from omnirt_lab.executors.settings import SETTINGS, Settings, get_grace_s, get_python
-from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal, RunQuery
+from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal
+from omnirt_lab.lab.archive import Archive
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
-from omnirt_lab.lab.filters import HistoryFilters, query_of, with_filters
-from omnirt_lab.lab.history import History
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
-from omnirt_lab.lab.models import Models
 from omnirt_lab.lab.options import RequestOptions, with_request_options
 from omnirt_lab.lab.plan import plan_of
 from omnirt_lab.lab.progress import progress_listener
 from omnirt_lab.lab.replay import Replay, Source, compared, recorded
-from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
+from omnirt_lab.lab.results import GenerateResult, result_of
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.lab.sweep import Sweep
 from omnirt_lab.records import AnyEvent
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
 
 
-class Lab:
+class Lab(Archive):
     """Runs pipelines, watches yours, and keeps the history. A process has one; its methods are the package's API.
 
     Nothing is opened or loaded before it is needed.
@@ -86,9 +83,10 @@ class Lab:
         KeyboardInterrupt
             On Ctrl-C; the run ends as cancelled, and the next one is not affected.
         """
-        request = build_request(prompt, options)
+        files = self._input_files()
+        request = build_request(prompt, files.named(options))
         listeners = [listener for listener in (on_event, progress_listener(progress)) if listener is not None]
-        return result_of(self.engine.run(request, listeners=listeners))
+        return result_of(self.engine.run(request, files=files, listeners=listeners))
 
     @with_request_options
     def submit(
@@ -116,8 +114,9 @@ class Lab:
         InvalidRequestError, UnknownModelError
             Before anything is queued.
         """
-        request = build_request(prompt, options)
-        job = self.engine.submit(request, priority=priority, idempotency_key=idempotency_key)
+        files = self._input_files()
+        request = build_request(prompt, files.named(options))
+        job = self.engine.submit(request, files=files, priority=priority, idempotency_key=idempotency_key)
         return Job(self.engine.journal, job.job_id, job.run_id)
 
     def replay(self, source: Source, *, progress: bool = True) -> Replay:
@@ -202,10 +201,12 @@ class Lab:
             Before anything runs: for no axis, an empty one, a cell that stands twice, more than 10,000 cells, or
             anything that `generate` would refuse in any of them.
         """
-        plan = plan_of(prompt, options)
+        files = self._input_files()
+        plan = plan_of(prompt, files.named(options))
         sweep = Sweep(lambda: self.engine, plan, name)
         for shape in plan.shapes:
             self.engine.check(shape)
+        files.store()
         return sweep.resume(progress=progress, retry_failed=retry_failed)
 
     def observe(
@@ -279,62 +280,6 @@ class Lab:
         """
         self._publications.unpublish(name)
 
-    @with_filters
-    def history(self, **filters: Unpack[HistoryFilters]) -> History:
-        """The runs that match, newest first, from every process that shares this state directory.
-
-        Parameters
-        ----------
-        **filters
-
-        Raises
-        ------
-        InvalidRequestError
-            For a filter that has no meaning.
-        """
-        return History(self.journal, query_of(filters))
-
-    def get_report(self, run_id: str) -> RunReport:
-        """The report of a run, by its id or an unambiguous beginning of at least six characters.
-
-        Raises
-        ------
-        RunNotFoundError
-            If there is none, or several.
-        """
-        return RunReport.of(with_lost_ended(self.journal).get_report(run_id))
-
-    def last_report(self) -> RunReport:
-        """The report of the newest run: of this process if it made one, else of the history.
-
-        Raises
-        ------
-        RunNotFoundError
-            If the history is empty.
-        """
-        run_id = self._engine.last_run_id if self._engine is not None else None
-        if run_id is None:
-            newest = with_lost_ended(self.journal).query_runs(RunQuery(limit=1))
-            if not newest:
-                raise RunNotFoundError("the history is empty", hint="Make a run: omnirt_lab.generate('a red circle').")
-            run_id = newest[0].run_id
-        return self.get_report(run_id)
-
-    def get_job(self, job_id: str) -> Job:
-        """A handle on a job that any process has submitted.
-
-        Raises
-        ------
-        JobNotFoundError
-            If there is none.
-        """
-        job = self.journal.get_job(job_id)
-        return Job(self.journal, job.job_id, job.run_id)
-
-    def models(self) -> Models:
-        """The models at hand without a network: built-in ones, and those in the hub's local cache."""
-        return Models.at_hand()
-
     def configure(
         self,
         *,
@@ -370,10 +315,16 @@ class Lab:
             changes["cancel_grace_s"] = get_grace_s(cancel_grace_s)
         return SETTINGS.change(**changes)
 
+    def _input_files(self) -> InputFiles:
+        return InputFiles(lambda: self.journal.artifacts)
+
     @property
     def journal(self) -> Journal:
         """The durable store of events, jobs and runs."""
         return self.engine.journal
+
+    def _last_run_id(self) -> str | None:
+        return None if self._engine is None else self._engine.last_run_id
 
     @property
     def engine(self) -> Engine:

@@ -9,10 +9,11 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
 from omnirt_lab.lab.plan import MAX_CELLS
+from omnirt_lab.records import Task
 
 if TYPE_CHECKING:
     from omnirt_lab.lab.history import History
@@ -21,6 +22,8 @@ _FIRST_OPTION = re.compile(r"(?:^|(?<=\s))--?[A-Za-z]")
 _SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _QUOTES: Final = "\"'"
+
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
 
 
 class WordsParser(argparse.ArgumentParser):
@@ -77,7 +80,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
         metavar="NAME",
         help="a built-in model, a local folder, or a hub id (default: tiny-shapes)",
     )
-    add("--task", metavar="TASK", help="text2image, image2image, … (default: text2image)")
+    add("--task", metavar="TASK", help=f"{', '.join(TASKS)} (default: text2image)")
     add("--steps", type=kind(int), metavar="N", help="denoising steps, 1 to 10,000")
     add(
         "--seed",
@@ -91,6 +94,12 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
         "--negative", metavar="TEXT", dest="negative_prompt", help="what the picture must not show; quote several words"
     )
     add("--num-images", type=int, metavar="N", dest="num_images", help="pictures of the prompt, seeds counting up")
+    add("--image", metavar="FILE", help="the picture to start from: a file, or the sha256 of a stored picture")
+    add("--mask", metavar="FILE", help="white where the picture may change, for --task inpaint")
+    add("--strength", type=kind(float), metavar="X", help="how far from the picture the result may go, 0 to 1")
+    add("--num-frames", type=kind(int), metavar="N", dest="num_frames", help="frames of a video")
+    add("--fps", type=float, metavar="X", help="frames a second of a video")
+    add("--audio-length", type=kind(float), metavar="S", dest="audio_length_s", help="seconds of sound")
     add("--scheduler", type=kind(str), metavar="NAME", help="ddim, euler, dpm++, …")
     add("--dtype", type=kind(str), metavar="NAME", help="float32, float16 or bfloat16")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
@@ -167,6 +176,7 @@ LISTED_RUNS: Final = 20
 
 RUN_OPTIONS: Final = (
     "model", "task", "steps", "seed", "guidance_scale", "negative_prompt", "num_images", "scheduler", "dtype", "device",
+    "image", "mask", "strength", "num_frames", "fps", "audio_length_s",
 )  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from omnirt_lab.lab import api as lab
+from omnirt_lab.lab.words import TASKS
 from omnirt_lab.magics.commands import COMMANDS, run_parser
 
 
@@ -22,6 +24,18 @@ def complete(_shell: object, event: CompletionEvent) -> list[str]:
     before = words[-2] if event.symbol and len(words) > 1 else words[-1]
     if before == "--model":
         return [source.name for source in lab.models()]
+    if before == "--task":
+        return list(TASKS)
+    if before in ("--image", "--mask"):
+        return _files(event.symbol)
     if before.startswith("%") and not event.symbol.startswith("-"):
         return list(COMMANDS)
     return [option for action in run_parser()._actions for option in action.option_strings]  # noqa: SLF001  # argparse has no public list
+
+
+def _files(begun: str) -> list[str]:
+    """Files and folders whose path goes on from what was typed."""
+    folder, slash, name = begun.rpartition("/")
+    place = Path(folder + slash or ".").expanduser()
+    found = [path for path in place.iterdir() if path.name.startswith(name)] if place.is_dir() else []
+    return sorted(f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in found)

@@ -18,12 +18,16 @@ from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
 from omnirt_lab.pipelines.schedulers import get_scheduler_class
-from omnirt_lab.records import Config, GenerateRequest, Json, Task
+from omnirt_lab.pipelines.video import require_video
+from omnirt_lab.records import IMAGE_TASKS, VIDEO_TASKS, Config, GenerateRequest, Json, Task
 
 _COUNT_NAMES: Final = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
+_FRAMES_NAMES: Final = ("num_frames", "video_length")
+_RATE_NAMES: Final = ("frame_rate", "fps")
+_LENGTH_NAMES: Final = ("audio_length_in_s", "audio_end_in_s", "audio_duration", "audio_duration_s")
+"""What pipelines call the same thing."""
 
 NEEDS_TEXT: Final[frozenset[Task]] = frozenset({"text2image", "text2video", "text2audio"})
-NEEDS_IMAGE: Final[frozenset[Task]] = frozenset({"image2image", "inpaint", "edit", "image2video"})
 
 OWN_WORDS: Final = {
     "prompt": "prompt",
@@ -34,9 +38,18 @@ OWN_WORDS: Final = {
     "height": "height",
     "image": "image",
     "mask_image": "mask",
+    "strength": "strength",
     "generator": "seed",
-} | dict.fromkeys(_COUNT_NAMES, "num_images")
+    **dict.fromkeys(_COUNT_NAMES, "num_images"),
+    **dict.fromkeys(_FRAMES_NAMES, "num_frames"),
+    **dict.fromkeys(_RATE_NAMES, "fps"),
+    **dict.fromkeys(_LENGTH_NAMES, "audio_length_s"),
+}
 """The pipeline's name of what a request has a word of its own for."""
+
+DEFAULT_FPS: Final = 16
+_NATIVE_FPS: Final = {"Wan": 16, "CogVideoX": 8, "AnimateDiff": 8, "HunyuanVideo": 24, "Mochi": 30}
+"""By the models' own cards; the first word of the pipeline's class name."""
 
 _LAB_DECIDES: Final = ("output_type", "return_dict", "callback_on_step_end", "callback", "callback_steps")
 
@@ -48,10 +61,11 @@ def call_arguments(
     generators: Sequence[torch.Generator],
     image: Image | None = None,
     mask: Image | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The keyword arguments that make this pipeline do what the request asks for.
 
-    `image` and `mask` are the opened artifacts that the request's inputs name.
+    `image` and `mask` are what the request's inputs name, in the `size` that the pipeline is to work in.
 
     Raises
     ------
@@ -59,8 +73,11 @@ def call_arguments(
         If the request asks for something that the pipeline's call does not take.
     """
     arguments = _check_and_name(type(pipeline), request)
-    _check_sizes(request.config, _size_multiple_px(pipeline))
+    _check_sizes(request.config, size_multiple_px(pipeline))
+    _check_frames(request.config, pipeline)
     accepted = call_parameters(type(pipeline))
+    if size is not None and "width" in accepted and "height" in accepted:
+        arguments["width"], arguments["height"] = size
     if "generator" in accepted and generators:
         arguments["generator"] = generators[0] if len(generators) == 1 else list(generators)
     if image is not None:
@@ -83,6 +100,8 @@ def check_request(source: ModelSource, request: GenerateRequest) -> None:
         If the installed diffusers does not have the class.
     """
     pipeline_class = get_pipeline_class(source, request.task)
+    if request.task in VIDEO_TASKS:
+        require_video()
     _check_and_name(pipeline_class, request)
     _check_sizes(request.config, source.size_multiple_px)
     resolve_placement(request.config.dtype, request.config.device)
@@ -106,6 +125,8 @@ def _check_and_name(pipeline_class: type[DiffusionPipeline], request: GenerateRe
                 f"{pipeline_class.__name__} takes no {OWN_WORDS[name]}",
                 hint=f"Leave {OWN_WORDS[name]} out, or use a model that takes it.",
             )
+    if request.config.fps is not None and request.task not in VIDEO_TASKS:
+        raise UnknownOptionError(f"{request.task} has no fps", hint="Leave fps out: it is for videos.")
     _check_negative_prompt(accepted, request)
     for name in request.config.options:
         _check_option(pipeline_class, name)
@@ -114,7 +135,10 @@ def _check_and_name(pipeline_class: type[DiffusionPipeline], request: GenerateRe
 
 def _wanted(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest) -> dict[str, Any]:
     config, inputs = request.config, request.inputs
-    count_name = next((name for name in _COUNT_NAMES if name in accepted), _COUNT_NAMES[0])
+    count_name, frames_name, length_name = (
+        next((name for name in names if name in accepted), names[0])
+        for names in (_COUNT_NAMES, _FRAMES_NAMES, _LENGTH_NAMES)
+    )
     values = {
         "prompt": inputs.prompt or None,
         "negative_prompt": inputs.negative_prompt,
@@ -123,9 +147,16 @@ def _wanted(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest)
         "width": config.width,
         "height": config.height,
         count_name: config.num_images if config.num_images > 1 else None,
+        "strength": config.strength,
+        frames_name: config.num_frames,
+        length_name: config.audio_length_s,
+        **{name: config.fps for name in _RATE_NAMES if name in accepted},
     }
-    if request.task in NEEDS_IMAGE and "prompt" in accepted:
-        values["prompt"] = inputs.prompt
+    if request.task in IMAGE_TASKS:
+        if "prompt" in accepted:
+            values["prompt"] = inputs.prompt
+        if "width" not in accepted:  # such a pipeline works in the size of its picture, which is scaled beforehand
+            values["width"] = values["height"] = None
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -138,7 +169,7 @@ def _check_inputs(pipeline_class: type[DiffusionPipeline], request: GenerateRequ
             f"{pipeline_class.__name__} takes no prompt, so it cannot do {task}", hint="Use a text-to-image model."
         )
     for word, name, value in (("image", "image", inputs.image), ("mask", "mask_image", inputs.mask)):
-        is_needed = task in NEEDS_IMAGE if word == "image" else task == "inpaint"
+        is_needed = task in IMAGE_TASKS if word == "image" else task == "inpaint"
         if is_needed and value is None:
             raise InvalidRequestError(f"{task} needs an input {word}, and none was given", hint=f"Pass {word}=….")
         if value is not None and name not in accepted:
@@ -208,7 +239,41 @@ def _check_sizes(config: Config, multiple_px: int) -> None:
             )
 
 
-def _size_multiple_px(pipeline: DiffusionPipeline) -> int:
+def _check_frames(config: Config, pipeline: DiffusionPipeline) -> None:
+    """Diffusers' pipelines make another number of frames than what their VAE cannot hold."""
+    ratio = getattr(pipeline, "vae_scale_factor_temporal", None)
+    if config.num_frames is None or not isinstance(ratio, int) or (config.num_frames - 1) % ratio == 0:
+        return
+    below = (config.num_frames - 1) // ratio * ratio + 1
+    raise InvalidRequestError(
+        f"num_frames is {config.num_frames}, and this model makes 1 more than a multiple of {ratio}",
+        hint=f"The nearest are {below} and {below + ratio}.",
+    )
+
+
+def frame_rate(pipeline: DiffusionPipeline, request: GenerateRequest) -> float:
+    """Frames a second for the pipeline's videos: the request's, the call's default, or what the model was made for."""
+    if request.config.fps is not None:
+        return request.config.fps
+    accepted = call_parameters(type(pipeline))
+    defaults = [accepted[name].default for name in _RATE_NAMES if name in accepted]
+    own = next((rate for rate in defaults if isinstance(rate, int | float) and rate > 0), None)
+    name = type(pipeline).__name__
+    return own or next((rate for word, rate in _NATIVE_FPS.items() if name.startswith(word)), DEFAULT_FPS)
+
+
+def find_sample_rate_hz(pipeline: DiffusionPipeline) -> int | None:
+    """Samples a second of the pipeline's sounds, by the config of its vocoder or VAE; None where they do not say."""
+    for name in ("vocoder", "vae"):
+        part = pipeline.components.get(name)
+        rate = None if part is None else getattr(part.config, "sampling_rate", None)
+        if isinstance(rate, int):
+            return rate
+    return None
+
+
+def size_multiple_px(pipeline: DiffusionPipeline) -> int:
+    """Width and height of the pipeline's pictures must be multiples of this."""
     configs = {name: dict(part.config) for name, part in pipeline.components.items() if isinstance(part, ConfigMixin)}
     denoiser = next((configs[name] for name in DENOISERS if name in configs), {})
     return latent_shape(denoiser, configs.get("vae", {})).size_multiple_px

@@ -8,13 +8,13 @@ from typing import Any
 from diffusers import DDIMScheduler
 
 from omnirt_lab.errors import UnknownOptionError
-from omnirt_lab.pipelines.call_arguments import NEEDS_IMAGE, OWN_WORDS, call_parameters, ignores_negative_prompt
+from omnirt_lab.pipelines.call_arguments import OWN_WORDS, call_parameters, ignores_negative_prompt
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.library_messages import quiet_libraries
 from omnirt_lab.pipelines.loading import get_pipeline_class
 from omnirt_lab.pipelines.resolution import to_json
 from omnirt_lab.pipelines.schedulers import compatible_names, get_scheduler_class
-from omnirt_lab.records import Json, Record, Task
+from omnirt_lab.records import IMAGE_TASKS, VIDEO_TASKS, Json, Record, Task
 
 
 class CallOptions(Record, frozen=True, kw_only=True):
@@ -49,7 +49,8 @@ def call_options(source: ModelSource, task: Task) -> CallOptions:
     accepted = call_parameters(get_pipeline_class(source, task))
     scheduler = _find_scheduler(source)
     words = {word for name, word in OWN_WORDS.items() if name in accepted}
-    words -= set() if task in NEEDS_IMAGE else {"image"}
+    words -= set() if task in IMAGE_TASKS else {"image"}
+    words |= {"fps"} if task in VIDEO_TASKS else set()
     words -= set() if task == "inpaint" else {"mask"}
     words -= {"negative_prompt"} if ignores_negative_prompt(accepted, {}) else set()
     return CallOptions(

@@ -26,6 +26,7 @@ _TABLES: Final[dict[str, Task]] = {
 
 _TASK_WORDS: Final[tuple[tuple[str, Task], ...]] = (
     ("Inpaint", "inpaint"),
+    ("Fill", "inpaint"),
     ("Img2Img", "image2image"),
     ("Edit", "edit"),
     ("Kontext", "edit"),

@@ -1,7 +1,9 @@
 """The lab's records: frozen, typed, checked when decoded. They know nothing of torch, Jupyter or SQL."""
 
 from omnirt_lab.records.base import (
+    IMAGE_TASKS,
     TERMINAL_STATES,
+    VIDEO_TASKS,
     Clock,
     ExecutionMode,
     JobState,
@@ -106,6 +108,7 @@ __all__ = [
     "GenerateRequest",
     "GenerateResult",
     "GeneratorFacts",
+    "IMAGE_TASKS",
     "Inputs",
     "JobCancelled",
     "JobCancelledData",
@@ -154,6 +157,7 @@ __all__ = [
     "TERMINAL_EVENTS",
     "TERMINAL_STATES",
     "Task",
+    "VIDEO_TASKS",
     "Warned",
     "WarningData",
     "decode_event",

@@ -11,6 +11,11 @@ Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 Task = Literal["text2image", "image2image", "inpaint", "edit", "text2video", "image2video", "text2audio"]
 
+VIDEO_TASKS: frozenset[Task] = frozenset({"text2video", "image2video"})
+
+IMAGE_TASKS: frozenset[Task] = frozenset({"image2image", "inpaint", "edit", "image2video"})
+"""What starts from a picture."""
+
 ExecutionMode = Literal["legacy_call", "modular", "subprocess", "ray"]
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]

@@ -33,7 +33,26 @@ class Artifact(Record, frozen=True, kw_only=True):
     """Position among the run's outputs."""
 
     seed: int | None = None
-    """Seed of this picture's generator; None where the generator was the caller's."""
+    """Seed of this output's generator; None where the generator was the caller's."""
+
+    preview_sha256: Sha256 | None = None
+    """A stored PNG that shows at a glance what is no picture: a video's frames in a row, a sound's waveform."""
+
+    raw_sha256: Sha256 | None = None
+    """Of what the pipeline returned, before an encoding that loses some of it; None for pictures.
+
+    Of a video's frames as uint8 (frames, height, width, 3), of a sound's samples as float32 (channels, samples).
+    """
+
+    frame_count: int | None = None
+
+    fps: float | None = None
+    """Frames a second of a video."""
+
+    sample_rate_hz: int | None = None
+
+    duration_s: float | None = None
+    """Of a video or a sound."""
 
     def __post_init__(self) -> None:
         require(_SHA256.fullmatch(self.sha256) is not None, "sha256 must be 64 lower-case hex digits")

@@ -54,7 +54,7 @@ class RunRow(Record, frozen=True, kw_only=True):
     error_type: str | None
 
     artifact_sha256: str | None
-    """The first output."""
+    """The first output, or the picture that shows what it is."""
 
     timings: dict[str, float]
     """`<stage>_ms` → milliseconds."""

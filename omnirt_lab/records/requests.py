@@ -13,6 +13,9 @@ MAX_STEPS: Final = 10_000
 MAX_PROMPT_CHARS: Final = 20_000
 MAX_SIDE_PX: Final = 8_192
 MAX_IMAGES: Final = 64
+MAX_FRAMES: Final = 10_000
+MAX_FPS: Final = 240
+MAX_AUDIO_S: Final = 3_600
 MAX_TIMEOUT_S: Final = 7 * 24 * 3_600
 MAX_SEED: Final = 2**63 - 1
 """The largest integer that SQLite, torch and a signed 64-bit wire format all hold."""
@@ -26,6 +29,12 @@ Steps: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, 
 Guidance: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
 Seed: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_SEED})]
 Images: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_IMAGES})]
+Strength: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+Frames: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_FRAMES})]
+Fps: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_FPS})]
+AudioSeconds: TypeAlias = Annotated[
+    float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_AUDIO_S})
+]
 Timeout: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S})]
 SidePx: TypeAlias = Annotated[
     int,
@@ -76,6 +85,19 @@ class Config(Record, frozen=True, kw_only=True):
     """Pixels, a multiple of 8."""
 
     num_images: Images = 1
+    """Outputs of the prompt: pictures, videos or sounds."""
+
+    strength: Strength | None = None
+    """How far an image2image or inpaint result may go from the picture, 0 to 1; 1 forgets it."""
+
+    num_frames: Frames | None = None
+    """Frames of a video, 1 to 10,000."""
+
+    fps: Fps | None = None
+    """Frames a second of the stored video, up to 240; pipelines that are conditioned on it are told, too."""
+
+    audio_length_s: AudioSeconds | None = None
+    """Seconds of sound, up to an hour."""
 
     scheduler: str | None = None
     """A scheduler by its short name (`ddim`, `euler`, …) or diffusers class name."""
@@ -110,6 +132,15 @@ class Config(Record, frozen=True, kw_only=True):
             )
         for name, side in (("width", self.width), ("height", self.height)):
             _require_side(name, side)
+        if self.strength is not None:
+            require(0 <= self.strength <= 1, f"strength is {self.strength}; it must be 0 to 1")
+        if self.num_frames is not None:
+            require(
+                1 <= self.num_frames <= MAX_FRAMES, f"num_frames is {self.num_frames:,}; it must be 1 to {MAX_FRAMES:,}"
+            )
+        for name, value, most in (("fps", self.fps, MAX_FPS), ("audio_length_s", self.audio_length_s, MAX_AUDIO_S)):
+            if value is not None:
+                require(0 < value <= most, f"{name} is {value}; it must be above 0 and at most {most:,}")
 
 
 def _require_side(name: str, side_px: int | None) -> None:

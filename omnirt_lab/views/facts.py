@@ -6,8 +6,8 @@ from statistics import median
 from typing import Final
 
 from omnirt_lab.folds.timeline import Span
-from omnirt_lab.records import MemoryKind, RunReport
-from omnirt_lab.units import ms_from_ns
+from omnirt_lab.records import Artifact, MemoryKind, RunReport
+from omnirt_lab.units import MS_PER_S, ms_from_ns
 from omnirt_lab.views import numbers
 from omnirt_lab.views.quoting import shortened, visible
 
@@ -51,7 +51,7 @@ def settings(report: RunReport) -> tuple[str, ...]:
     parts = [_steps(report, steps if isinstance(steps, int) else None)]
     if isinstance(guidance, int | float):
         parts.append(f"guidance {numbers.plain(guidance)}")
-    parts.append(_picture_size(report))
+    parts += [_picture_size(report), _length(report)]
     parts.append(_seed(report))
     if "scheduler" in report.components:
         parts.append(report.components["scheduler"].class_name)
@@ -75,6 +75,34 @@ def _picture_size(report: RunReport) -> str:
     if width_px is None or height_px is None:
         return ""
     return numbers.sides(width_px, height_px)
+
+
+def _length(report: RunReport) -> str:
+    """How long a video or a sound is: `81 frames at 16 a second`, `10.0 s at 44,100 Hz`."""
+    if not report.artifacts:
+        return ""
+    first = report.artifacts[0]
+    if first.frame_count is not None and first.fps is not None:
+        return f"{numbers.count(first.frame_count, 'frame')} at {numbers.plain(first.fps)} a second"
+    if first.duration_s is not None and first.sample_rate_hz is not None:
+        return f"{numbers.duration(first.duration_s * MS_PER_S)} at {first.sample_rate_hz:,} Hz"
+    return ""
+
+
+def output_lines(report: RunReport) -> tuple[str, ...]:
+    """One line a stored output: the beginning of its sha256, its size, sides and seed."""
+    return tuple(map(_output_line, report.artifacts))
+
+
+def _output_line(artifact: Artifact) -> str:
+    parts = [artifact.sha256[:12], numbers.size(artifact.size_bytes)]
+    if artifact.media_type != "image/png":
+        parts.append(artifact.media_type)
+    if artifact.width_px and artifact.height_px:
+        parts.append(numbers.sides(artifact.width_px, artifact.height_px))
+    if artifact.seed is not None:
+        parts.append(f"seed {artifact.seed}")
+    return "  ".join(parts)
 
 
 def _seed(report: RunReport) -> str:

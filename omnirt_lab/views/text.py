@@ -90,7 +90,7 @@ def _facts(report: RunReport, width: int) -> Iterator[str]:
     yield from _labelled("memory", facts.memory_lines(report), width)
     yield from _labelled("caches", facts.cache_lines(report), width)
     yield from _labelled("devices", facts.placement_lines(report), width)
-    yield from _labelled("pictures", _pictures(report), width)
+    yield from _labelled(_output_label(report), facts.output_lines(report), width)
     if report.queue_wait_ms is not None and report.job_id is not None:
         yield from _labelled("queue", (f"waited {numbers.duration(report.queue_wait_ms)}",), width)
     error = facts.error_line(report)
@@ -110,14 +110,6 @@ def _labelled(label: str, lines: tuple[str, ...], width: int) -> Iterator[str]:
         label = ""
 
 
-def _pictures(report: RunReport) -> tuple[str, ...]:
-    return tuple(
-        f"{artifact.sha256[:12]}  {numbers.size(artifact.size_bytes)}"
-        + (
-            f"  {numbers.sides(artifact.width_px, artifact.height_px)}"
-            if artifact.width_px and artifact.height_px
-            else ""
-        )
-        + (f"  seed {artifact.seed}" if artifact.seed is not None else "")
-        for artifact in report.artifacts
-    )
+def _output_label(report: RunReport) -> str:
+    kind = report.artifacts[0].media_type.partition("/")[0] if report.artifacts else "image"
+    return {"video": "videos", "audio": "sounds"}.get(kind, "pictures")

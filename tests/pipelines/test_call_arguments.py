@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 from omnirt_lab.errors import InvalidRequestError, NotAvailableError, UnknownOptionError, UnsupportedTaskError
@@ -69,6 +70,7 @@ def test_the_arguments_run_on_every_family(family, pipeline):
         num_images=2,
         height=sizes.pop("height"),
         width=sizes.pop("width"),
+        num_frames=sizes.pop("num_frames", None),
         options=sizes,
     )
 
@@ -113,8 +115,18 @@ def test_an_unknown_option_names_the_nearest(sources):
 
 
 def test_what_the_pipeline_does_not_take_is_an_error_and_not_dropped(sources):
-    with pytest.raises(UnknownOptionError, match="width"):
-        check_request(sources["sd"], request("image2image", image=SHA256, width=64))
+    for unknown in ({"strength": 0.5}, {"num_frames": 5}, {"audio_length_s": 2.0}):
+        with pytest.raises(UnknownOptionError, match=next(iter(unknown))):
+            check_request(sources["sd"], request(**unknown))
+
+
+def test_a_size_where_the_pipeline_takes_none_is_for_its_picture(sources):
+    wanted = request("image2image", image=SHA256, width=64, height=32)
+
+    check_request(sources["sd"], wanted)
+
+    arguments = call_arguments(with_task_class(tiny.build("sd"), StableDiffusionImg2ImgPipeline), wanted, generators=())
+    assert "width" not in arguments
 
 
 def test_a_negative_prompt_that_flux_would_ignore_is_an_error(sources):

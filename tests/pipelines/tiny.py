@@ -48,7 +48,7 @@ def build_sd() -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         text_encoder=_clip(CLIPTextModel),
         tokenizer=_clip_tokenizer(),
-        unet=_unet(cross_attention_dim=TEXT_DIM),
+        unet=unet(cross_attention_dim=TEXT_DIM),
         vae=_vae(latent_channels=4),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
@@ -61,7 +61,7 @@ def build_sd() -> StableDiffusionPipeline:
 
 def build_sdxl() -> StableDiffusionXLPipeline:
     """Stable Diffusion XL: two CLIP encoders, UNet with added time ids, Euler."""
-    unet = _unet(
+    denoiser = unet(
         cross_attention_dim=2 * TEXT_DIM,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -72,7 +72,7 @@ def build_sdxl() -> StableDiffusionXLPipeline:
         text_encoder_2=_clip(CLIPTextModelWithProjection),
         tokenizer=_clip_tokenizer(),
         tokenizer_2=_clip_tokenizer(),
-        unet=unet,
+        unet=denoiser,
         vae=_vae(latent_channels=4),
         scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1),
         add_watermarker=False,
@@ -81,7 +81,7 @@ def build_sdxl() -> StableDiffusionXLPipeline:
 
 def build_sd3() -> StableDiffusion3Pipeline:
     """Stable Diffusion 3: two CLIP encoders and a T5, MMDiT, flow matching."""
-    transformer = _seeded(
+    transformer = seeded(
         SD3Transformer2DModel,
         sample_size=16,
         patch_size=2,
@@ -97,10 +97,10 @@ def build_sd3() -> StableDiffusion3Pipeline:
     return StableDiffusion3Pipeline(
         text_encoder=_clip(CLIPTextModelWithProjection),
         text_encoder_2=_clip(CLIPTextModelWithProjection),
-        text_encoder_3=_t5(d_model=2 * TEXT_DIM),
+        text_encoder_3=t5(d_model=2 * TEXT_DIM),
         tokenizer=_clip_tokenizer(),
         tokenizer_2=_clip_tokenizer(),
-        tokenizer_3=_t5_tokenizer(),
+        tokenizer_3=t5_tokenizer(),
         transformer=transformer,
         vae=_vae(latent_channels=4, shift_factor=0.06),
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -109,7 +109,7 @@ def build_sd3() -> StableDiffusion3Pipeline:
 
 def build_flux() -> FluxPipeline:
     """Flux: a CLIP encoder and a T5, a transformer with packed latents."""
-    transformer = _seeded(
+    transformer = seeded(
         FluxTransformer2DModel,
         in_channels=16,
         num_layers=2,
@@ -122,9 +122,9 @@ def build_flux() -> FluxPipeline:
     )
     return FluxPipeline(
         text_encoder=_clip(CLIPTextModel),
-        text_encoder_2=_t5(d_model=2 * TEXT_DIM),
+        text_encoder_2=t5(d_model=2 * TEXT_DIM),
         tokenizer=_clip_tokenizer(),
-        tokenizer_2=_t5_tokenizer(),
+        tokenizer_2=t5_tokenizer(),
         transformer=transformer,
         vae=_vae(latent_channels=4, shift_factor=0.06),
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -136,7 +136,7 @@ def build_wan(*, boundary_ratio: float | None = 0.5) -> WanPipeline:
     config = UMT5Config(
         vocab_size=64, d_model=TEXT_DIM, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0, eos_token_id=1
     )
-    vae = _seeded(
+    vae = seeded(
         AutoencoderKLWan,
         base_dim=4,
         z_dim=16,
@@ -145,10 +145,10 @@ def build_wan(*, boundary_ratio: float | None = 0.5) -> WanPipeline:
         temperal_downsample=[False, True, True],
     )
     return WanPipeline(
-        tokenizer=_t5_tokenizer(),
-        text_encoder=_seeded(UMT5EncoderModel, config),
-        transformer=_wan_transformer(),
-        transformer_2=_wan_transformer() if boundary_ratio is not None else None,
+        tokenizer=t5_tokenizer(),
+        text_encoder=seeded(UMT5EncoderModel, config),
+        transformer=wan_transformer(),
+        transformer_2=wan_transformer() if boundary_ratio is not None else None,
         vae=vae,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         boundary_ratio=boundary_ratio,
@@ -213,7 +213,7 @@ def picture_of(output: Any) -> Any:
     return output.frames if "frames" in output else output.images
 
 
-def _seeded(model_class: Callable[..., Any], *args: Any, **config: Any) -> Any:
+def seeded(model_class: Callable[..., Any], *args: Any, **config: Any) -> Any:
     """A model with the same random weights every time; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -233,7 +233,7 @@ def _clip(model_class: type) -> Any:
         eos_token_id=513,
         pad_token_id=513,
     )
-    return _seeded(model_class, config)
+    return seeded(model_class, config)
 
 
 def _clip_tokenizer() -> CLIPTokenizer:
@@ -244,19 +244,21 @@ def _clip_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=MAX_TOKENS)
 
 
-def _t5(*, d_model: int) -> T5EncoderModel:
+def t5(*, d_model: int) -> T5EncoderModel:
+    """T5's encoder."""
     config = T5Config(
         vocab_size=64, d_model=d_model, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0, eos_token_id=1
     )
-    return _seeded(T5EncoderModel, config)
+    return seeded(T5EncoderModel, config)
 
 
-def _t5_tokenizer() -> T5Tokenizer:
+def t5_tokenizer() -> T5Tokenizer:
     """Unigram over single letters; vocabulary in memory."""
     return T5Tokenizer(vocab=T5_VOCABULARY, extra_ids=0, model_max_length=MAX_TOKENS)
 
 
-def _unet(**config: Any) -> UNet2DConditionModel:
+def unet(**config: Any) -> UNet2DConditionModel:
+    """Stable Diffusion's UNet, with these changes to its config."""
     shape = {
         "sample_size": 32,
         "in_channels": 4,
@@ -268,7 +270,7 @@ def _unet(**config: Any) -> UNet2DConditionModel:
         "attention_head_dim": 4,
         "norm_num_groups": 8,
     }
-    return _seeded(UNet2DConditionModel, **(shape | config))
+    return seeded(UNet2DConditionModel, **(shape | config))
 
 
 def _vae(**config: Any) -> AutoencoderKL:
@@ -282,16 +284,17 @@ def _vae(**config: Any) -> AutoencoderKL:
         "norm_num_groups": 8,
         "sample_size": 64,
     }
-    return _seeded(AutoencoderKL, **(shape | config))
+    return seeded(AutoencoderKL, **(shape | config))
 
 
-def _wan_transformer() -> WanTransformer3DModel:
-    return _seeded(
+def wan_transformer(*, in_channels: int = 16) -> WanTransformer3DModel:
+    """Wan's transformer; image to video has more channels."""
+    return seeded(
         WanTransformer3DModel,
         patch_size=(1, 2, 2),
         num_attention_heads=2,
         attention_head_dim=12,
-        in_channels=16,
+        in_channels=in_channels,
         out_channels=16,
         text_dim=TEXT_DIM,
         freq_dim=64,

@@ -272,7 +272,7 @@ def test_the_official_client_edits_a_picture(server: Serving, openai: OpenAI):
 
     request = latest(server).request
     assert (request.task, request.inputs.prompt, request.config.num_images) == ("image2image", "make it red", 2)
-    assert (request.config.width, request.config.options) == (None, {"strength": 0.5})
+    assert (request.config.width, request.config.strength) == (None, 0.5)
     assert request.inputs.mask is None
     assert input_picture(server, "image").getpixel((0, 0)) == (0, 128, 0)
     assert len(answer.data or ()) == 2

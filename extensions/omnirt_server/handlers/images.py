@@ -12,12 +12,13 @@ from tornado import web
 
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.journal import Journal
-from omnirt_lab.records import Artifact, Config, GenerateRequest, GenerateResult, Inputs, Json, Task
+from omnirt_lab.journal.pictures import decode_picture, opaque, require_pixels
+from omnirt_lab.records import Artifact, Config, GenerateRequest, GenerateResult, Inputs, Task
 from omnirt_lab.records.images import ImageData, ImageEditForm, ImageGenerateBody, ImagesAnswer, ImageWish
 from omnirt_server.handlers.base import artifact_url, fields_of
 from omnirt_server.handlers.submitting import SubmittingHandler
 from omnirt_server.limits import Limits
-from omnirt_server.pictures import editable_size, mask_of, opaque, read_picture, require_pixels, store_picture
+from omnirt_server.pictures import editable_size, mask_of, store_picture
 from omnirt_server.submission import DEFAULT_MODEL
 
 _FILES: Final = {"image": "image", "image[]": "image", "mask": "mask"}
@@ -101,18 +102,17 @@ def _without_stream(wish: W) -> W:
 
 def _edit(journal: Journal, limits: Limits, form: ImageEditForm, image: bytes, mask: bytes | None) -> GenerateRequest:
     """Decode and store what was uploaded; the request names it by its sha256."""
-    picture = read_picture(image, limits, name="image")
-    holes = None if mask is None else mask_of(read_picture(mask, limits, name="mask"), picture.size)
+    picture = decode_picture(image, max_px=limits.picture_px, name="image")
+    holes = None if mask is None else mask_of(decode_picture(mask, max_px=limits.picture_px, name="mask"), picture.size)
     size = form.size_px or editable_size(picture.size)
     task: Task = "image2image" if holes is None else "inpaint"
-    options: dict[str, Json] = {} if form.strength is None else {"strength": form.strength}
     _request(form, task, size=size)  # what cannot be is said before anything is stored
-    require_pixels(size, limits, name="size")
+    require_pixels(size, max_px=limits.picture_px, name="size")
     stored = store_picture(journal.artifacts, opaque(picture).resize(size))
     if holes is None:  # its pipeline takes no size: the picture has it
-        return _request(form, task, size=None, options=options, image=stored)
+        return _request(form, task, size=None, strength=form.strength, image=stored)
     stored_mask = store_picture(journal.artifacts, holes.resize(size, Resampling.NEAREST))
-    return _request(form, task, size=size, options=options, image=stored, mask=stored_mask)
+    return _request(form, task, size=size, strength=form.strength, image=stored, mask=stored_mask)
 
 
 def _request(
@@ -120,7 +120,7 @@ def _request(
     task: Task,
     *,
     size: tuple[int, int] | None,
-    options: dict[str, Json] | None = None,
+    strength: float | None = None,
     image: Artifact | None = None,
     mask: Artifact | None = None,
 ) -> GenerateRequest:
@@ -133,7 +133,7 @@ def _request(
             width=width,
             height=height,
             num_images=wish.n or 1,
-            options=options or {},
+            strength=strength,
         )
         inputs = Inputs(
             prompt=wish.prompt,

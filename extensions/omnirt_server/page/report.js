@@ -24,8 +24,8 @@ export async function openReport(runId) {
 
 function parts(report) {
   const timeline = fromReport(report);
-  const pictures = report.artifacts.filter((one) => one.media_type.startsWith("image/")).map((one) => el("img", {
-    src: pictureUrl(one.sha256), alt: `Picture ${one.index + 1}: ${report.request.inputs.prompt}` }));
+  const pictures = report.artifacts.map((one) => el("img", {
+    src: pictureUrl(one.preview_sha256 ?? one.sha256), alt: `Picture ${one.index + 1}: ${report.request.inputs.prompt}` }));
   const { error } = report;
   const failed = error === null ? [] : [el("p", { className: "error",
     textContent: [`${error.type}: ${error.message}`, error.hint].filter(Boolean).join(" – ") })];
