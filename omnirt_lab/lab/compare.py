@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from omnirt_lab.journal import Journal
+    from omnirt_lab.widgets.compare_explorer import CompareExplorer
 
 Run: TypeAlias = "str | records.RunReport | records.GenerateResult"
 Compared: TypeAlias = "Run | Sequence[Run]"
@@ -96,6 +97,15 @@ class Comparison(Record, frozen=True, kw_only=True):
         if path is not None:
             Path(path).write_bytes(content)
         return content
+
+    def explore(self) -> CompareExplorer:
+        """A view to look into: one zoom for all pictures, flipping through them, their difference, the times.
+
+        It needs this kernel; what the comparison shows by itself stays in a saved notebook.
+        """
+        from omnirt_lab.widgets.compare_explorer import CompareExplorer  # loads IPython
+
+        return CompareExplorer(self._shown())
 
     def _rows(self) -> Iterator[dict[str, object]]:
         for times in (*self.stages, self.median_step, self.total):

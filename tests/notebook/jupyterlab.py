@@ -92,6 +92,7 @@ class Notebook:
         self.command("apputils:change-theme", theme=f"JupyterLab {theme.capitalize()}")
         is_light = json.dumps(theme == "light")
         self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached", timeout=WAIT_MS)
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=WAIT_MS)
 
     def screenshot(self, name: str, *, of: Locator | None = None) -> None:
         """Keep a picture of the page, or of a part of it, as `test-artifacts/<name>.png`."""
@@ -145,8 +146,8 @@ class JupyterLab:
             what the file holds.
         """
         context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
+        notebook = Notebook(context.new_page(), path if kernel else _without_kernelspec(path))
         try:
-            notebook = Notebook(context.new_page(), path if kernel else _without_kernelspec(path))
             self._watch(notebook)
             notebook.page.goto(f"{self.serving.url}/lab?reset&token={self.serving.token}")
             notebook.page.locator("#jp-main-dock-panel").wait_for(timeout=WAIT_MS)
@@ -160,7 +161,7 @@ class JupyterLab:
             yield notebook
         finally:
             context.close()
-            self._shut_kernels_down()
+            self._shut_kernel_down(notebook)
             self.serving.client.put(f"/lab/api/settings/{THEMES}", json={"raw": "{}"})  # the next window is light again
 
     def _watch(self, notebook: Notebook) -> None:
@@ -171,10 +172,11 @@ class JupyterLab:
         notebook.page.on("pageerror", lambda error: notebook.problems.append(str(error)))
         notebook.page.on("request", lambda request: asked(request.url))
 
-    def _shut_kernels_down(self) -> None:
+    def _shut_kernel_down(self, notebook: Notebook) -> None:
         sessions: list[dict[str, Any]] = self.serving.client.get("/api/sessions").json()
         for session in sessions:
-            self.serving.client.delete(f"/api/sessions/{session['id']}")
+            if session["path"] == notebook.path.name:
+                self.serving.client.delete(f"/api/sessions/{session['id']}")
 
 
 def _without_kernelspec(path: Path) -> Path:
