@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from omnirt_lab.engine.failures import TIMEOUT, failure_of, raise_for
@@ -29,10 +30,18 @@ if TYPE_CHECKING:
 
 Listener = Callable[[AnyEvent], None]
 
+Attend = Callable[["Journal", "JobWriter"], AbstractContextManager[object]]
+"""Stands by while a claimed job runs, as a live view does; the block neither raises nor hides an exception."""
+
 _RETRY_S: Final = 1.0
 """How long the queue's thread leaves a journal alone that is locked or full."""
 
 _log: Final = logging.getLogger(__name__)
+
+
+def unattended(_journal: Journal, _writer: JobWriter) -> AbstractContextManager[object]:
+    """Let nobody stand by."""
+    return nullcontext()
 
 
 class Engine:
@@ -66,7 +75,12 @@ class Engine:
         check_request(request)
 
     def run(
-        self, request: GenerateRequest, *, files: InputFiles | None = None, listeners: Iterable[Listener] = ()
+        self,
+        request: GenerateRequest,
+        *,
+        files: InputFiles | None = None,
+        listeners: Iterable[Listener] = (),
+        attend: Attend = unattended,
     ) -> RunReport:
         """Run `request` in this thread, so that Ctrl-C reaches the pipeline; `files` are stored once it is checked.
 
@@ -80,7 +94,8 @@ class Engine:
         self._require_inputs(request, files)
         writer = self.start(request)
         writer.listeners.extend(listeners)
-        return self.execute(writer, get_executor(request.config.execution_mode).begin(request, writer))
+        with attend(self.journal, writer):
+            return self.execute(writer, get_executor(request.config.execution_mode).begin(request, writer))
 
     def attempt(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
         """Run a checked request in this thread, and return its report however it ended; only an interrupt is raised."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from omnirt_lab.engine.engine import Engine
+from omnirt_lab.engine.engine import Attend, Engine
 from omnirt_lab.errors import LabError
 from omnirt_lab.records import MAX_PROMPT_CHARS, Config, GenerateRequest, Inputs
 
@@ -31,6 +31,7 @@ def observe(
     name: str | None,
     keep_pictures: bool,
     cache_text_embeddings: bool,
+    attend: Attend,
 ) -> PipelineT:
     """Make every later call of `pipeline` a job of the engine that there is then; see `Lab.observe`."""
     from omnirt_lab.executors import observed  # loads torch
@@ -43,6 +44,7 @@ def observe(
         name=name or type(pipeline).__name__,
         keep_pictures=keep_pictures,
         cache_text_embeddings=cache_text_embeddings,
+        attend=attend,
     )
     observed.attach(pipeline, watch)
     return pipeline
@@ -57,7 +59,13 @@ def unobserve(pipeline: PipelineT) -> PipelineT:
 
 
 def _watch(
-    call: OwnCall, *, get_engine: Callable[[], Engine], name: str, keep_pictures: bool, cache_text_embeddings: bool
+    call: OwnCall,
+    *,
+    get_engine: Callable[[], Engine],
+    name: str,
+    keep_pictures: bool,
+    cache_text_embeddings: bool,
+    attend: Attend,
 ) -> Any:
     from omnirt_lab.executors.observed import ObservedCall, probe_for  # loads torch
 
@@ -67,7 +75,8 @@ def _watch(
     engine, writer = begun
     probe = probe_for(call.pipeline, cache_text_embeddings=cache_text_embeddings)
     execution = ObservedCall(call, writer, probe, keep_pictures=keep_pictures)
-    engine.watch(writer, execution)
+    with attend(engine.journal, writer):
+        engine.watch(writer, execution)
     return execution.output
 
 

@@ -23,6 +23,9 @@ class Settings(Record, frozen=True, kw_only=True):
     embed_metadata: bool = True
     """Write the request, seed, model and versions into each PNG; also `$OMNIRT_EMBED_METADATA` (0 or 1)."""
 
+    live: bool | None = None
+    """Show runs live in a notebook. None: where its front end has a person before it, and can show widgets."""
+
     subprocess_python: str | None = None
     """The python that `subprocess` runs use; None is this process's own. Also `$OMNIRT_SUBPROCESS_PYTHON`."""
 
@@ -56,7 +59,8 @@ def get_python(python: str | Path) -> str:
     found = shutil.which(Path(python).expanduser())
     if found is None:
         raise NotAvailableError(
-            f"{str(python)!r} is no program", hint="Give the path of a python, such as .venv/bin/python."
+            f"{str(python)!r} is no program",
+            hint="Give the path of a python, such as .venv/bin/python.",
         )
     return str(Path(found).absolute())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from omnirt_lab.engine.failures import raise_for
+from omnirt_lab.lab.attendance import attend_wait
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.records import TERMINAL_EVENTS, AnyEvent, JobState
@@ -79,8 +80,10 @@ class Job:
         PipelineError, JobCancelledError, JobLostError
             When it ended otherwise; each names the run, whose partial report is in the history.
         """
-        for _ in self.events(timeout=timeout):
-            pass
+        with attend_wait(self._journal, self._journal.get_job(self.id)) as view:
+            for event in self.events(timeout=timeout):
+                if view is not None:
+                    view.hear(event)
         report = self.report
         raise_for(report)
         return result_of(report)

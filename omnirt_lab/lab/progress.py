@@ -66,10 +66,8 @@ class CellProgress:
         self._is_shown = True
 
 
-def progress_listener(wanted: bool) -> Callable[[AnyEvent], None] | None:
-    """The listener that suits where this process talks to its person; None if no progress is wanted."""
-    if not wanted:
-        return None
+def progress_listener() -> Callable[[AnyEvent], None]:
+    """The line of progress that suits where this process talks to its person."""
     return CellProgress() if is_in_a_kernel() else TerminalProgress()
 
 

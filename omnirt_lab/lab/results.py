@@ -16,6 +16,7 @@ from omnirt_lab.folds import diagnosis, trace
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.views import bundle, html, plotly, text
 from omnirt_lab.views import diagnosis as diagnosis_view
+from omnirt_lab.widgets.cell import is_shown_here
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -121,6 +122,8 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
         return found
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002  # IPython's
+        if is_shown_here(self.run_id):  # a live view has become this report, in the same cell
+            return {"text/plain": repr(self)}
         return bundle.mimebundle(self, self.pictures())
 
     def __repr__(self) -> str:
@@ -195,7 +198,7 @@ class GenerateResult(records.GenerateResult, frozen=True, kw_only=True):
         return fields
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002  # IPython's
-        return self.metadata._repr_mimebundle_()
+        return {"text/plain": repr(self)} if is_shown_here(self.metadata.run_id) else self.metadata._repr_mimebundle_()
 
     def __repr__(self) -> str:
         return f"<GenerateResult {len(self.outputs)} outputs, {self.metadata!r}>"

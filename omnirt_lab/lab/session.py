@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from omnirt_lab.engine import Engine, InputFiles, build_request
+from omnirt_lab.engine import Engine, InputFiles, build_request, unattended
 from omnirt_lab.engine.observation import observe, unobserve
 from omnirt_lab.engine.publication import Publications
 from omnirt_lab.executors.settings import SETTINGS, Settings, get_grace_s, get_python
 from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal
 from omnirt_lab.lab.archive import Archive
+from omnirt_lab.lab.attendance import attend_call, attend_run
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.options import RequestOptions, with_request_options
 from omnirt_lab.lab.plan import plan_of
-from omnirt_lab.lab.progress import progress_listener
 from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, result_of
 from omnirt_lab.lab.stores import STORES
@@ -69,7 +69,8 @@ class Lab(Archive):
         prompt
             What to draw, 1 to 20,000 characters.
         progress
-            Show a line of progress while it runs.
+            Show how far it is: live in a notebook, with the picture as it is predicted and a button that stops the run;
+            as a line of text elsewhere.
         on_event
             Called with each event in the thread that emits it; must be quick.
         **options
@@ -85,8 +86,9 @@ class Lab(Archive):
         """
         files = self._input_files()
         request = build_request(prompt, files.named(options))
-        listeners = [listener for listener in (on_event, progress_listener(progress)) if listener is not None]
-        return result_of(self.engine.run(request, files=files, listeners=listeners))
+        listeners = () if on_event is None else (on_event,)
+        attend = attend_run if progress else unattended
+        return result_of(self.engine.run(request, files=files, listeners=listeners, attend=attend))
 
     @with_request_options
     def submit(
@@ -143,8 +145,7 @@ class Lab(Archive):
             If there is no such run, or its model is not here.
         """
         then = recorded(self.journal, source)
-        listeners = [listener for listener in (progress_listener(progress),) if listener is not None]
-        return compared(then, result_of(self.engine.run(then.request, listeners=listeners)))
+        return compared(then, result_of(self.engine.run(then.request, attend=attend_run if progress else unattended)))
 
     def compare(self, *runs: Compared) -> Comparison:
         """Put runs side by side: what differs in how they were made, in time, in memory and in the pictures.
@@ -242,6 +243,7 @@ class Lab(Archive):
             name=name,
             keep_pictures=keep_pictures,
             cache_text_embeddings=cache_text_embeddings,
+            attend=attend_call,
         )
 
     def unobserve(self, pipeline: PipelineT) -> PipelineT:
@@ -284,6 +286,7 @@ class Lab(Archive):
         self,
         *,
         embed_metadata: bool | None = None,
+        live: bool | None = None,
         subprocess_python: str | Path | None = None,
         cancel_grace_s: float | None = None,
     ) -> Settings:
@@ -293,6 +296,9 @@ class Lab(Archive):
         ----------
         embed_metadata
             Write the request, seed, model and versions into each stored PNG (the default); False leaves them out.
+        live
+            Show runs live in a notebook: True always, False never, but as a line of text. Before it is set they are
+            where the notebook has a person before it; not where nbclient, nbconvert or papermill run it.
         subprocess_python
             The python that runs with `execution_mode="subprocess"` use, such as another environment's; it needs this
             version of omnirt-lab. By default this process's own.
@@ -309,6 +315,8 @@ class Lab(Archive):
         changes: dict[str, Any] = {}
         if embed_metadata is not None:
             changes["embed_metadata"] = embed_metadata
+        if live is not None:
+            changes["live"] = live
         if subprocess_python is not None:
             changes["subprocess_python"] = get_python(subprocess_python)
         if cancel_grace_s is not None:
