@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from omnirt_lab.pipelines.sound import Samples
     from omnirt_lab.pipelines.video import Frames
+    from omnirt_lab.widgets.explorer import ReportExplorer
 
 
 class RunReport(records.RunReport, frozen=True, kw_only=True):
@@ -99,6 +100,18 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
         from plotly.graph_objects import Figure  # heavy
 
         return Figure(plotly.figure_dict(self))
+
+    def explore(self) -> ReportExplorer:
+        """The report to look around in: zoom, brush and select, with mouse or keyboard, on one time axis.
+
+        What is selected there stands in `explorer.selection`, for the next cell to read; `explorer.select(...)` sets
+        it. The explorer itself lives as long as its kernel. Beside it in the same output stand the report's card and
+        text: they are what nbconvert, GitHub and a JupyterLab without a kernel show of the saved notebook. One that
+        has a new kernel asks for the cell to be run again.
+        """
+        from omnirt_lab.widgets.explorer import ReportExplorer  # loads ipywidgets
+
+        return ReportExplorer(self, read=STORES.read)
 
     def findings(self) -> tuple[diagnosis.Finding, ...]:
         """What an expert would read in it, in the order an expert would, each with what to try."""

@@ -34,6 +34,11 @@ def duration(ms: float | None) -> str:
     return f"{hours:,} h {minutes_left:02d} min"
 
 
+def moment(ms: float) -> str:
+    """A place on a time axis, alike in all rows of a column: `0.30 ms`, `12,345.68 ms`."""
+    return f"{ms:,.2f} ms"
+
+
 def size(size_bytes: float | None) -> str:
     """An amount of memory or a file's size: `312 B`, `4.81 KiB`, `561 MiB`, `1.24 GiB`."""
     if size_bytes is None:

@@ -5,7 +5,7 @@ Text colours reach a contrast of 4.5 on `CARD` (WCAG 2.1, 1.4.3); `tests/views` 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 CARD: Final = "#fcfcfb"
 BORDER: Final = "#d3d7de"
@@ -32,15 +32,31 @@ SIDES: Final = ("#3a6fb7", "#e09f3e", "#2a9d8f", "#8a4f9e", "#8b95a7", "#c2605a"
 """Of the runs that are compared, in order."""
 
 
+StageKind = Literal["load", "encode", "denoise", "decode", "other"]
+
+_STAGE_COLOURS: Final[dict[StageKind, str]] = {
+    "load": LOAD,
+    "encode": ENCODE,
+    "denoise": DENOISE,
+    "decode": DECODE,
+    "other": OTHER,
+}
+
+
+def stage_kind(name: str) -> StageKind:
+    """What a stage does, by its name."""
+    if name == "denoise":
+        return "denoise"
+    if name.startswith("vae"):
+        return "decode"
+    if "encoder" in name:
+        return "encode"
+    return "load" if name in ("load", "queue") else "other"
+
+
 def stage_colour(name: str) -> str:
     """The colour of a stage, by what it does."""
-    if name == "denoise":
-        return DENOISE
-    if name.startswith("vae"):
-        return DECODE
-    if "encoder" in name:
-        return ENCODE
-    return LOAD if name in ("load", "queue") else OTHER
+    return _STAGE_COLOURS[stage_kind(name)]
 
 
 def state_colour(state: str) -> str:

@@ -11,6 +11,7 @@ from PIL.Image import Image
 from plotly.graph_objects import Figure
 
 import omnirt_lab as lab
+from omnirt_lab.widgets.explorer import ReportExplorer, Selection
 
 result = lab.generate("a red circle", steps=20, seed=7, guidance_scale=4.0, options={"eta": 0.5})
 assert_type(result, lab.GenerateResult)
@@ -21,6 +22,10 @@ assert_type(result.outputs, tuple[lab.Artifact, ...])
 assert_type(result.report.timings, dict[str, float])
 assert_type(result.report.to_png(), bytes)
 figure: Figure = result.report.figure()
+explorer = result.report.explore()
+assert_type(explorer, ReportExplorer)
+assert_type(explorer.selection, Selection)
+explorer.select(step=3)
 
 replay = lab.replay("picture.png")
 assert_type(replay, lab.Replay)

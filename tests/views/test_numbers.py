@@ -68,6 +68,10 @@ def test_a_share_is_shown_in_percent(share: float | None, text: str):
     assert numbers.percent(share) == text
 
 
+def test_moments_of_a_column_are_alike():
+    assert [numbers.moment(ms) for ms in (-0.4, 0, 12_345.678)] == ["-0.40 ms", "0.00 ms", "12,345.68 ms"]
+
+
 def test_a_number_agrees_with_its_noun():
     assert numbers.count(1, "step") == "1 step"
     assert numbers.count(2_000, "step") == "2,000 steps"
