@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from omnirt_lab import records
-from omnirt_lab.errors import ArtifactNotFoundError
+from omnirt_lab.errors import ArtifactNotFoundError, InvalidRequestError
 from omnirt_lab.folds.grid import Axis, Cell, cell_of
 from omnirt_lab.journal import RunQuery
 from omnirt_lab.lab.liveness import with_lost_ended
@@ -23,8 +23,10 @@ from omnirt_lab.views import sweep as view
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from omnirt_lab.engine import Engine
+    from omnirt_lab.widgets.sweep_explorer import SweepExplorer
 
 TAG: Final = "sweep:"
 """Before the sweep's name, in the tags of its runs."""
@@ -157,6 +159,33 @@ class Sweep:
         if path is not None:
             Path(path).write_bytes(content)
         return content
+
+    def figure(self) -> Figure:
+        """Parallel coordinates over swept options and figures, as a plotly Figure to change or save as you like.
+
+        Raises
+        ------
+        InvalidRequestError
+            If fewer than two runs have succeeded, which parallel coordinates cannot tell apart.
+        """
+        from plotly.graph_objects import Figure  # heavy
+
+        figure = view.figure_dict(self._shown())
+        if figure is None:
+            raise InvalidRequestError(
+                f"sweep {self.name}: {view.outcome(self.cells)}; a figure needs two",
+                hint="resume() runs what is missing, resume(retry_failed=True) what has failed, too.",
+            )
+        return Figure(figure)
+
+    def explore(self) -> SweepExplorer:
+        """The runs as lines over parallel axes, to brush: `selection` is the DataFrame of those that are left.
+
+        It needs this kernel; what the sweep shows by itself stays in a saved notebook.
+        """
+        from omnirt_lab.widgets.sweep_explorer import SweepExplorer  # loads IPython
+
+        return SweepExplorer(self._shown(), self.to_pandas)
 
     def _keep(self, index: int, report: records.RunReport) -> None:
         self._engine().journal.tag(report.run_id, TAG + self.name)
