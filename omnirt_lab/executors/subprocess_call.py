@@ -50,14 +50,10 @@ class SubprocessExecutor:
         """
         if sys.platform == "win32":
             raise NotAvailableError("Windows has no pipes that a child could take over", hint="Use 'legacy_call'.")
-        child = self._at_hand()
-        child.wait_until_ready(_wait_on)
         try:
-            child.check(request, directory=_current_directory())
-        except ChildDiedError:  # with another's run; this request has nothing to do with that
-            child = self._at_hand()
-            child.wait_until_ready(_wait_on)
-            child.check(request, directory=_current_directory())
+            self._check(request)
+        except ChildDiedError:  # with another's run, or let go: this request has nothing to do with that
+            self._check(request)
 
     def begin(self, request: GenerateRequest, writer: JobWriter) -> SubprocessCall:
         """Take the job."""
@@ -102,6 +98,11 @@ class SubprocessExecutor:
         for child in self._all:
             child.forget()
         self._table, self._child, self._all = threading.Lock(), None, []
+
+    def _check(self, request: GenerateRequest) -> None:
+        child = self._at_hand()
+        child.wait_until_ready(_wait_on)
+        child.check(request, directory=_current_directory())
 
     def _take_turn(self, patience: Callable[[], None]) -> ChildProcess:
         while True:

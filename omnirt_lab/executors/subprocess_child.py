@@ -185,6 +185,7 @@ class ChildProcess:
 
     def stop(self) -> None:
         """End an idle child."""
+        self._is_unwanted = True
         self._frames.close()
         if not self._ended.wait(_STOP_S):
             self.kill()
@@ -202,9 +203,10 @@ class ChildProcess:
         if self._refusal is not None:
             message, hint = self._refusal
             return NotAvailableError(message, hint=hint)
-        status = self._status or 0
-        error = ChildDiedError(f"the child process {self.pid} {_how(status)}", hint=_hint_for(status))
-        said = self._said.decode(errors="replace").strip()
+        status, said = self._status or 0, self._said.decode(errors="replace").strip()
+        hint = _hint_for(status) if self.was_ready else f"The libraries of {self.python} cannot be loaded."
+        last_line = f": {said.splitlines()[-1]}" if said and status > 0 else ""
+        error = ChildDiedError(f"the child process {self.pid} {_how(status)}{last_line}", hint=hint)
         if said:
             error.__cause__ = ElsewhereTraceback(f"What the child printed last:\n{said}")
         return error
@@ -333,7 +335,7 @@ class ChildProcess:
             self._is_reaped = True
         assert process.stdout is not None
         process.stdout.close()
-        if not self._greeted:
+        if not (self._greeted or self._is_unwanted):
             last = self._said.decode(errors="replace").strip().rpartition("\n")[2]
             self._refuse(f"{self.python} cannot run jobs: {last or 'it ended at once'}", _install(self.python))
 
