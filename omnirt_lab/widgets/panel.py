@@ -14,6 +14,7 @@ from omnirt_lab.records import TERMINAL_EVENTS, AnyEvent, Task
 from omnirt_lab.views import panel as view
 from omnirt_lab.widgets.following import JobFollower
 from omnirt_lab.widgets.form import RequestForm
+from omnirt_lab.widgets.live_widget import hear_while_busy
 from omnirt_lab.widgets.run_cards import PICTURE_PX, RunCard, picture_widgets
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._form.task.observe(lambda _: self._answer(self._form.offer_fields), "value")
         self._answer(self._form.offer_tasks)
         self._show_queue()
+        _hear_while_busy(self)
 
     @property
     def reports(self) -> tuple[RunReport, ...]:
@@ -130,7 +132,9 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         prompt, options = self._form.words()
         with self._lock:  # held until the card stands, so that no event finds none
             job = self._bench.submit(prompt, options, priority=priority)
-            self._cards.insert(0, RunCard(job, load=self._load, cancel=self._cancel))
+            card = RunCard(job, load=self._load, cancel=self._cancel)
+            _hear_while_busy(card.widget)
+            self._cards.insert(0, card)
             ended = [card for card in self._cards if not card.is_open]
             for card in ended[MAX_CARDS:]:
                 self._cards.remove(card)
@@ -197,6 +201,13 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def __repr__(self) -> str:
         return "a control panel, which lives as long as its kernel: omnirt_lab.panel() makes another"
+
+
+def _hear_while_busy(widget: Any) -> None:
+    """Also the fields: what is written while a cell runs must be known when a button is pressed then."""
+    hear_while_busy(widget.comm)
+    for child in widget.children if isinstance(widget, ipywidgets.Box) else ():
+        _hear_while_busy(child)
 
 
 _PICTURES: Final = {
