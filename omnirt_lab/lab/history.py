@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from omnirt_lab.journal import Journal
     from omnirt_lab.records import RunRow
+    from omnirt_lab.widgets.history_explorer import HistoryExplorer
 
 Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
@@ -200,6 +201,15 @@ class History:
             updated=done["updated"],
             unchanged=done["unchanged"],
         )
+
+    def explore(self) -> HistoryExplorer:
+        """An interactive table of the runs, for a notebook: search, filter, sort, tags, ratings, notes, the trash.
+
+        What is selected there is a DataFrame: `explorer.selection`.
+        """
+        from omnirt_lab.widgets.history_explorer import HistoryExplorer  # loads anywidget and Pillow
+
+        return HistoryExplorer(self._journal, self.query)
 
     def _of(self, run_ids: tuple[str, ...]) -> History:
         return History(self._journal, msgspec.structs.replace(self.query, run_ids=run_ids))
