@@ -106,8 +106,8 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
 
         What is selected there stands in `explorer.selection`, for the next cell to read; `explorer.select(...)` sets
         it. The explorer itself lives as long as its kernel. Beside it in the same output stand the report's card and
-        text: they are what nbconvert, GitHub and a JupyterLab without a kernel show of the saved notebook. One that
-        has a new kernel asks for the cell to be run again.
+        text: they are what nbconvert, and JupyterLab without a kernel, show of the saved notebook. With a new kernel,
+        JupyterLab says that the widget's model is not found, until the cell is run again.
         """
         from omnirt_lab.widgets.explorer import ReportExplorer  # loads ipywidgets
 

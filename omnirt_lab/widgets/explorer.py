@@ -153,6 +153,10 @@ class ReportExplorer(anywidget.AnyWidget):
                 f"the run has no step {selection.step}", hint=f"It has {len(steps)} steps, counted from 0."
             )
 
+    def set_state(self, sync_data: Mapping[str, object]) -> None:
+        """Take the selection from the front end, and nothing else."""
+        super().set_state({name: value for name, value in sync_data.items() if name == "selection"})
+
     @traitlets.validate("selection")
     def _checked(self, proposal: Mapping[str, Any]) -> Selection:
         selection: Selection = proposal["value"]

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 
 from omnirt_lab.records import RunReport
 from tests import sample_events
-from tests.notebook.jupyterlab import JupyterLab, Notebook
+from tests.notebook.jupyterlab import VIEWPORT, JupyterLab, Notebook
 from tests.sample_events import picture, report_of
 
 if TYPE_CHECKING:
@@ -234,6 +234,9 @@ def test_it_looks_right_in_light_and_dark(notebook: Notebook, explorer: Locator)
             notebook.screenshot(f"explorer-{name}-{theme}", of=explorer)
         inks.append(plot(explorer).locator("text").first.evaluate("text => getComputedStyle(text).fill"))
     notebook.use_theme("light")
+    notebook.page.set_viewport_size({"width": 780, "height": 900})
+    notebook.screenshot("explorer-waterfall-narrow", of=explorer)
+    notebook.page.set_viewport_size(VIEWPORT)
 
     assert inks[0] != inks[1]
 

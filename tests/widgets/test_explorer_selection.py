@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from msgspec.structs import replace
 from PIL import Image
 
-from omnirt_lab import RunReport
+from omnirt_lab import Lab, RunReport
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.journal import ArtifactStore
 from omnirt_lab.views.explorer import brushed, explorer_page
@@ -132,6 +132,29 @@ def test_a_front_end_selects_and_what_it_cannot_mean_is_ignored_and_logged(caplo
 
         assert explorer.selection is chosen
         assert [record.name for record in caplog.records] == [module.__name__]
+
+
+def test_a_front_end_cannot_change_what_is_shown():
+    explorer = explored()
+    page = explorer._page
+
+    explorer.set_state({"_page": {}, "_pictures": 7, "selection": {"step": 1}})
+
+    assert explorer._page is page
+    assert explorer.selection == Selection(step=1)
+
+
+def test_a_real_run_can_be_explored_stage_by_stage_and_step_by_step():
+    with Lab() as lab:
+        report = lab.generate("a red circle on a blue background", steps=3, seed=7, progress=False).report
+        explorer = report.explore()
+
+    assert explorer._pictures == report.pictures() != []
+    for stage in {stage.name for stage in report.stages if stage.name != "queue"}:
+        explorer.select(stage=stage)
+    for step in range(3):
+        explorer.select(step=step, start_ms=0, end_ms=explorer._page["total_ms"])
+    assert dict(explorer._brushed["figures"])["whole steps"].startswith("3 steps: median ")
 
 
 def test_pictures_are_sent_as_bytes_and_missing_or_too_many_ones_are_counted(state_dir: Path):
