@@ -1,4 +1,4 @@
-"""A run while it goes on, as what a live view shows: words, and places on an axis as shares of its length.
+"""A run while it goes on, as what a live view shows: words, and places on an axis in ten-thousandths of its length.
 
 A pure function of the report so far, so that it never says anything else than the report in the end. However long the
 run is, what it returns has at most some hundred bars and points.
@@ -19,14 +19,16 @@ from omnirt_lab.views.facts import KIND_WORDS
 from omnirt_lab.views.quoting import visible
 from omnirt_lab.views.waterfall import ticks
 
-MAX_BARS: Final = 120
+WHOLE: Final = 10_000
+"""The end of the axis, and the height of a curve's highest point. Whole numbers cost half as much as rounded ones."""
+
+MAX_BARS: Final = 100
 """In one lane; a thousand steps are drawn as so many bars of several steps each."""
 
-MAX_POINTS: Final = 240
+MAX_POINTS: Final = 160
 """Of one memory curve."""
 
 _PROMPT_LIMIT: Final = 300
-_DIGITS: Final = 5
 
 BarKind = Literal["load", "encode", "denoise", "decode", "other", "step", "step_odd"]
 
@@ -34,10 +36,9 @@ BarKind = Literal["load", "encode", "denoise", "decode", "other", "step", "step_
 class Bar(Record, frozen=True, kw_only=True):
     """A part of a lane."""
 
-    start: float
-    """Share of the axis, 0 to 1, as all places are."""
+    start: int
 
-    end: float
+    end: int
 
     kind: BarKind
 
@@ -68,7 +69,7 @@ class LiveCurve(Record, frozen=True, kw_only=True):
 
     high: str
 
-    points: tuple[tuple[float, float], ...]
+    points: tuple[tuple[int, int], ...]
 
 
 class LiveState(Record, frozen=True, kw_only=True):
@@ -93,7 +94,7 @@ class LiveState(Record, frozen=True, kw_only=True):
 
     lanes: tuple[LiveLane, ...]
 
-    ticks: tuple[tuple[float, str], ...]
+    ticks: tuple[tuple[int, str], ...]
 
     curves: tuple[LiveCurve, ...]
 
@@ -117,7 +118,7 @@ def live_state(report: RunReport, *, now_ns: int) -> LiveState:
         left=_left(report),
         elapsed=numbers.duration(ms_from_ns(total_ns if made.lanes else now_ns)),
         lanes=tuple(_lane(lane, total_ns) for lane in made.lanes),
-        ticks=tuple((_share(t_ns, total_ns), label) for t_ns, label in ticks(total_ns)) if made.lanes else (),
+        ticks=tuple((_place(t_ns, total_ns), label) for t_ns, label in ticks(total_ns)) if made.lanes else (),
         curves=tuple(_curve(made, curve, total_ns) for curve in made.curves if len(curve.t_ns) > 1),
         hits=tuple(_hits(report)),
         notes=tuple(visible(warning.message) for warning in report.warnings),
@@ -169,8 +170,8 @@ def bar_ns(span: Span, total_ns: int) -> int:
 
 def _bar(span: Span, kind: BarKind, total_ns: int) -> Bar:
     return Bar(
-        start=_share(span.start_ns, total_ns),
-        end=1.0 if span.is_open else _share(span.end_ns, total_ns),
+        start=_place(span.start_ns, total_ns),
+        end=WHOLE if span.is_open else _place(span.end_ns, total_ns),
         kind=kind,
         is_open=span.is_open,
         is_cached=span.cache_type is not None,
@@ -184,8 +185,8 @@ def _steps(spans: Sequence[Span], total_ns: int) -> tuple[Bar, ...]:
     groups = [spans[first : first + together] for first in range(0, len(spans), together)]
     return tuple(
         Bar(
-            start=_share(group[0].start_ns, total_ns),
-            end=_share(group[-1].end_ns, total_ns),
+            start=_place(group[0].start_ns, total_ns),
+            end=_place(group[-1].end_ns, total_ns),
             kind="step_odd" if index % 2 else "step",
         )
         for index, group in enumerate(groups)
@@ -211,20 +212,20 @@ def _curve(made: Timeline, curve: MemoryCurve, total_ns: int) -> LiveCurve:
         low=numbers.size(low_bytes),
         high=numbers.size(high_bytes),
         points=tuple(
-            (_share(curve.t_ns[at], total_ns), round((curve.bytes[at] - low_bytes) / span_bytes, _DIGITS))
+            (_place(curve.t_ns[at], total_ns), _place(curve.bytes[at] - low_bytes, span_bytes))
             for at in _shown(curve.bytes)
         ),
     )
 
 
-def _shown(readings: Sequence[int]) -> Iterator[int]:
-    """Positions of the readings to draw: of so many at a time the highest, and the last of all."""
-    together = -(-len(readings) // MAX_POINTS)
-    for first in range(0, len(readings), together):
-        group = range(first, min(first + together, len(readings)))
-        yield max(group, key=lambda at: readings[at])
-    if together > 1:
-        yield len(readings) - 1
+def _shown(readings: Sequence[int]) -> Sequence[int]:
+    """Positions of the readings to draw: all, or of so many at a time the highest, and the last of all."""
+    count = len(readings)
+    together = -(-count // MAX_POINTS)
+    if together == 1:
+        return range(count)
+    groups = (range(first, min(first + together, count)) for first in range(0, count, together))
+    return [*(max(group, key=readings.__getitem__) for group in groups), count - 1]
 
 
 def _hits(report: RunReport) -> Iterator[str]:
@@ -234,8 +235,8 @@ def _hits(report: RunReport) -> Iterator[str]:
             yield f"{_words(use.cache_type)} cache: {numbers.count(use.hits, 'hit')}{saved}"
 
 
-def _share(t_ns: int, total_ns: int) -> float:
-    return round(min(1.0, max(0.0, t_ns / total_ns)), _DIGITS)
+def _place(part: int, whole: int) -> int:
+    return part * WHOLE // whole
 
 
 def _words(name: str) -> str:

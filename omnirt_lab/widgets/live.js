@@ -1,6 +1,6 @@
 /**
  * The live view of a run. The kernel says what there is to see (`omnirt_lab.views.live.LiveState`), in words and in
- * shares of the time axis; here it is put into the page. Text goes in by `textContent` alone.
+ * ten-thousandths of the time axis; here it is put into the page. Text goes in by `textContent` alone.
  *
  * @typedef {{start: number, end: number, kind: string, is_open: boolean, is_cached: boolean, is_error: boolean}} Bar
  * @typedef {{name: string, figure: string, bars: Bar[]}} Lane
@@ -14,8 +14,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A share of the axis as CSS length. @param {number} share */
-export const percent = (share) => `${(100 * share).toFixed(3)}%`;
+/** A place on the axis as CSS length. @param {number} place */
+export const percent = (place) => `${place / 100}%`;
 
 /** @param {Bar} bar @returns {string} The classes of a bar. */
 export function barClass(bar) {
@@ -25,23 +25,22 @@ export function barClass(bar) {
 
 /**
  * The curve in a box of 100 by 100 whose y grows downwards, with room for the line above and below.
- * @param {[number, number][]} points shares @returns {string} for a polyline's `points`
+ * @param {[number, number][]} points @returns {string} for a polyline's `points`
  */
-export const linePoints = (points) =>
-  points.map(([x, y]) => `${(100 * x).toFixed(2)},${(94 - 88 * y).toFixed(2)}`).join(" ");
+export const linePoints = (points) => points.map(([x, y]) => `${x / 100},${(94 - 0.0088 * y).toFixed(2)}`).join(" ");
 
-/** The area under the curve, down to the floor. @param {[number, number][]} points shares */
+/** The area under the curve, down to the floor. @param {[number, number][]} points */
 export function areaPoints(points) {
   if (points.length === 0) return "";
   const [first, last] = [points[0][0], points[points.length - 1][0]];
-  return `${(100 * first).toFixed(2)},100 ${linePoints(points)} ${(100 * last).toFixed(2)},100`;
+  return `${first / 100},100 ${linePoints(points)} ${last / 100},100`;
 }
 
 /** What is said beside the headline. @param {LiveState} state */
 export const times = (state) => [state.left, `${state.elapsed} so far`].filter(Boolean).join(" · ");
 
-/** Whether a label at this share of the axis stands so far right that it would leave the page. @param {number} share */
-export const isAtEdge = (share) => share > 0.93;
+/** Whether a label at this place stands so far right that it would leave the axis. @param {number} place */
+export const isAtEdge = (place) => place > 9300;
 
 /** What the Stop button shows. @param {LiveState} state @param {boolean} isStopping */
 export function stopButton(state, isStopping) {
@@ -151,9 +150,9 @@ function show(parts, state, isStopping) {
   write(parts.stop, text);
   fillEach(parts.lanes, state.lanes, newLane, fillLane);
   fillEach(parts.curves, state.curves, newCurve, fillCurve);
-  fillEach(parts.ticks, state.ticks, () => el("span"), (tick, [share, label]) => {
-    tick.style.left = percent(share);
-    tick.hidden = isAtEdge(share);
+  fillEach(parts.ticks, state.ticks, () => el("span"), (tick, [place, label]) => {
+    tick.style.left = percent(place);
+    tick.hidden = isAtEdge(place);
     write(tick, label);
   });
   fillEach(parts.hits, state.hits, () => el("li"), write);
@@ -166,7 +165,7 @@ function render({ model, el: place }) {
   let address = "";
   const showState = () => {
     const state = model.get("state");
-    if (state.state) show(parts, state, model.get("is_stopping"));
+    if (state) show(parts, JSON.parse(state), model.get("is_stopping"));
   };
   const showPicture = () => {
     const content = model.get("preview");

@@ -16,6 +16,7 @@ from omnirt_lab.journal.clock import monotonic_zero_ns
 from omnirt_lab.records import AnyEvent, RunReport
 from omnirt_lab.units import NS_PER_S
 from omnirt_lab.views.live import live_state
+from omnirt_lab.views.text import report_text
 from omnirt_lab.widgets.cell import Bundle, CellOutput
 from omnirt_lab.widgets.live_widget import LiveWidget
 
@@ -27,8 +28,9 @@ SHOW_AFTER_S: Final = 0.3
 
 UPDATE_EVERY_S: Final = 0.1
 
-TIMES_THE_COST: Final = 125
-"""After an update, so many times what it took the processor must pass before the next one: 0.8 %."""
+TIMES_THE_COST: Final = 500
+"""After an update, so many times what it took the processor must pass before the next one: 0.2 %, as the previews that
+a view asks for may take 0.8 %."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -97,10 +99,11 @@ class LiveView:
         try:
             self._wake.wait(SHOW_AFTER_S)
             while not self._is_over:
+                is_first = self._widget is None
                 began_ns = time.thread_time_ns()
                 self._show()
-                spent_s = (time.thread_time_ns() - began_ns) / NS_PER_S
-                self._wake.wait(max(UPDATE_EVERY_S, TIMES_THE_COST * spent_s))
+                spent_ns = 0 if is_first else time.thread_time_ns() - began_ns  # opening it costs once
+                self._wake.wait(max(UPDATE_EVERY_S, TIMES_THE_COST * spent_ns / NS_PER_S))
                 self._wake.clear()
         except Exception:  # noqa: BLE001  # watching a run must never break it
             _log.warning("a run's live view has ended early", exc_info=True)
@@ -159,6 +162,13 @@ class LiveView:
         report = self._report()
         try:
             if report is not None:
-                self._output.show(self._bundle_of(report), report_of=report.run_id)
+                self._output.show(self._bundle(report), report_of=report.run_id)
         finally:
             widget.close()
+
+    def _bundle(self, report: RunReport) -> Bundle:
+        try:
+            return self._bundle_of(report)
+        except Exception:  # noqa: BLE001  # the text is better than a widget that is gone
+            _log.warning("a run's report could not be drawn", exc_info=True)
+            return {"text/plain": report_text(report)}

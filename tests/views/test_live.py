@@ -6,7 +6,7 @@ import pytest
 
 from omnirt_lab.folds import report
 from omnirt_lab.records import AnyEvent, Step
-from omnirt_lab.views.live import MAX_BARS, MAX_POINTS, LiveState, live_state, steps_left_ns
+from omnirt_lab.views.live import MAX_BARS, MAX_POINTS, WHOLE, LiveState, live_state, steps_left_ns
 from tests import sample_events
 from tests.sample_events import MS
 
@@ -47,8 +47,8 @@ def test_what_runs_grows_up_to_now_though_no_event_says_so():
 
     (denoise,) = after.lanes[2].bars
     assert denoise.is_open
-    assert denoise.end == 1.0
-    assert after.lanes[3].bars[-1].end < before.lanes[3].bars[-1].end == 1.0
+    assert denoise.end == WHOLE
+    assert after.lanes[3].bars[-1].end < before.lanes[3].bars[-1].end == WHOLE
 
 
 def test_a_job_in_the_queue_says_so_and_has_no_axis():
@@ -75,7 +75,7 @@ def test_a_run_that_broke_off_shows_where(run):
     assert seen.headline == seen.state
     assert seen.left is None
     assert seen.lanes[2].bars[0].is_error
-    assert max(bar.end for lane in seen.lanes for bar in lane.bars) > 0.9
+    assert max(bar.end for lane in seen.lanes for bar in lane.bars) > 0.9 * WHOLE
 
 
 def test_a_long_run_is_drawn_with_a_bounded_number_of_bars_and_points():
@@ -91,7 +91,7 @@ def test_the_memory_curve_stands_between_its_lowest_and_its_highest_reading():
 
     assert curve.name == "process memory, cpu"
     assert (curve.low, curve.high) == ("410 MiB", "561 MiB")
-    assert all(0 <= x <= 1 and 0 <= y <= 1 for x, y in curve.points)
+    assert all(0 <= x <= WHOLE and 0 <= y <= WHOLE for x, y in curve.points)
     assert [x for x, _ in curve.points] == sorted(x for x, _ in curve.points)
 
 

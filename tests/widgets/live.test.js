@@ -11,7 +11,7 @@ test("the module is what anywidget takes", () => {
 });
 
 test("a share of the axis becomes a length of the page", () => {
-  assert.equal(percent(0.5), "50.000%");
+  assert.equal(percent(5000), "50%");
 });
 
 test("a bar says what it is and how it stands", () => {
@@ -21,8 +21,8 @@ test("a bar says what it is and how it stands", () => {
 });
 
 test("a higher reading stands higher, and the area goes down to the floor", () => {
-  assert.equal(linePoints([[0, 0], [1, 1]]), "0.00,94.00 100.00,6.00");
-  assert.equal(areaPoints([[0.25, 0], [1, 1]]), "25.00,100 25.00,94.00 100.00,6.00 100.00,100");
+  assert.equal(linePoints([[0, 0], [10000, 10000]]), "0,94.00 100,6.00");
+  assert.equal(areaPoints([[2500, 0], [10000, 10000]]), "25,100 25,94.00 100,6.00 100,100");
   assert.equal(areaPoints([]), "");
 });
 
@@ -32,8 +32,8 @@ test("time left is said where it is known", () => {
 });
 
 test("a label at the right edge is left out", () => {
-  assert.equal(isAtEdge(0.99), true);
-  assert.equal(isAtEdge(0.5), false);
+  assert.equal(isAtEdge(9900), true);
+  assert.equal(isAtEdge(5000), false);
 });
 
 test("Stop can be pressed once, and only while there is something to stop", () => {

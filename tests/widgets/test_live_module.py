@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ipykernel.comm.comm import BaseComm
 
+from omnirt_lab.journal import Journal
+from omnirt_lab.records import JobFinishedData, RunReport, StageStartData
+from omnirt_lab.widgets.cell import Cell, CellOutput
+from omnirt_lab.widgets.live_view import LiveView
 from omnirt_lab.widgets.live_widget import hear_while_busy
+from tests.journal.writing import begin, wish
 
 MODULE = Path(__file__).parents[2] / "omnirt_lab/widgets/live.js"
 
@@ -54,3 +62,47 @@ def test_a_comm_that_has_no_such_route_is_left_alone():
     hear_while_busy(comm)
 
     assert not hasattr(comm, "_reply_subshell_for")
+
+
+def run_with_view(state_dir: Path, bundle_of: Any) -> CellOutput:
+    """A run that lasts until its view is shown, and then ends."""
+    is_shown = threading.Event()
+    output = CellOutput(Cell(id="1", has_person=True))
+    with Journal.open(state_dir) as journal, journal.worker() as worker:
+        writer = begin(journal, worker, wish("a circle"))
+        view = LiveView(journal, writer.job, output, bundle_of=bundle_of, on_shown=is_shown.set)
+        for event in writer.events:
+            view.hear(event)
+        writer.listeners.append(view.hear)
+        with view:
+            writer.emit(StageStartData(device="cpu"), stage="denoise")
+            assert is_shown.wait(30)
+            writer.finish(JobFinishedData())
+    return output
+
+
+def test_in_the_end_it_has_heard_everything(state_dir: Path):
+    reports: list[RunReport] = []
+
+    def bundle_of(report: RunReport) -> dict[str, str]:
+        reports.append(report)
+        return {"text/plain": "the report"}
+
+    output = run_with_view(state_dir, bundle_of)
+
+    assert [report.state for report in reports] == ["succeeded"]
+    assert output.run_id == reports[0].run_id
+    assert [thread.name for thread in threading.enumerate() if thread.name == "omnirt-live"] == []
+
+
+def test_what_fails_in_it_is_logged_and_leaves_the_report_as_text(
+    state_dir: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    def bundle_of(report: RunReport) -> dict[str, str]:
+        raise OSError("no picture")
+
+    with caplog.at_level(logging.WARNING):
+        run_with_view(state_dir, bundle_of)
+
+    assert "no picture" in caplog.text
+    assert "succeeded" in capsys.readouterr().out
