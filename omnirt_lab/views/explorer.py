@@ -28,7 +28,7 @@ Figures: TypeAlias = tuple[tuple[str, str], ...]
 
 Look = Literal["whole", "cached", "error", "open"]
 
-_MAX_NAME: Final = 22
+_MAX_NAME: Final = 20
 _PROMPT_FACTOR: Final = 10
 _HELP: Final = (
     "Drag to brush, click to select, Ctrl and wheel to zoom. Keys: arrows move between stages and steps, + and - zoom, "

@@ -167,22 +167,22 @@ function chart(page, { win, brush, picked }, lanes, width, tall) {
   const root = s("svg", { width, height: bottom + AXIS, "aria-hidden": "true" });
   const stretch = (start, end, kind) => inside.append(s("rect",
     { x: x(start), y: 0, width: Math.max(x(end) - x(start), 1), height: bottom, class: `omx-${kind}` }));
-  const bar = picked && page.lanes[picked.lane].bars[picked.bar];
-  if (bar) stretch(bar.start_ms, bar.end_ms, "band");
+  const chosen = picked ? page.lanes[picked.lane].bars : [];
+  chosen.forEach((bar, index) => (bar.stage || index === picked.bar) && stretch(bar.start_ms, bar.end_ms, "band"));
   for (const { ms, label } of ticks(win, across / 90)) {
     inside.append(s("path", { d: `M${x(ms)} 0V${bottom}`, class: "omx-grid" }));
     root.append(write(LEFT + x(ms), bottom + GAP, label, "small", "middle"));
   }
-  lanes.forEach((lane, row) => drawLane(lane, row, picked?.lane === row ? picked : null));
+  lanes.forEach(drawLane);
   page.curves.forEach((curve, index) => drawCurve(curve, lanes.length * ROW + index * (tall + GAP) + 12));
   if (brush) stretch(brush.start, brush.end, "brush");
   root.append(inside);
   return root;
 
-  function drawLane(lane, row, chosen) {
+  function drawLane(lane, row) {
     const { bars } = lane;
     const y = row * ROW + ROW / 2;
-    if (chosen) root.prepend(s("rect", { y: y - ROW / 2, width, height: ROW, class: "omx-picked" }));
+    if (picked?.lane === row) root.prepend(s("rect", { y: y - ROW / 2, width, height: ROW, class: "omx-picked" }));
     root.append(write(6, y + 4, lane.label, lane.kind === "steps" ? "small" : "name"),
       write(width - 6, y + 4, [lane.takes, lane.share].filter(Boolean).join(" · "), "small", "end"));
     let end = 0;
