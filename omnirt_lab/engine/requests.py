@@ -84,7 +84,8 @@ def _convert(request: dict[str, Any]) -> GenerateRequest:
         return msgspec.convert(request, GenerateRequest)
     except msgspec.ValidationError as error:
         fact, _, place = str(error).partition(" - at `$.")
-        name = place.rstrip("`").split(".")[-1]
+        last, first_word = place.rstrip("`").split(".")[-1], fact.partition(" ")[0]
+        name = first_word if first_word in FIELD_NAMES else last  # our own facts begin with the field they are about
         message = f"{name}: {fact}" if name and name not in fact else fact
         raise InvalidRequestError(message, hint=f"Options and their ranges: {_field_help(name)}") from error
 

@@ -57,6 +57,10 @@ class LabBench:
         """Queue a run for this process's worker thread."""
         return self.journal.get_job(self._submit(prompt, priority=priority, **options).id)
 
+    def get_report(self, run_id: str) -> RunReport:
+        """The report of a run, with its views."""
+        return RunReport.of(self.journal.get_report(run_id))
+
     def pictures_of(self, report: records.RunReport) -> list[bytes]:
         """What the run made, to look at."""
         return RunReport.of(report).pictures()

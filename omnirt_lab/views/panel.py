@@ -12,6 +12,8 @@ from omnirt_lab.views.quoting import shortened, visible
 _PROMPT_LIMIT: Final = 60
 _MESSAGE_LIMIT: Final = 600
 _NAME_WIDTH: Final = 40
+_ALERT: Final = "color: var(--jp-error-color1, #b3261e); line-height: 1.4"
+_MUTED: Final = "color: var(--jp-ui-font-color2, #596273); line-height: 1.4"
 
 
 def problem(message: str, hint: str | None) -> str:
@@ -56,10 +58,6 @@ def outcome(report: RunReport) -> str:
         hint = f" {report.error.hint}" if report.error.hint else ""
         lines.append(f'<div style="{_ALERT}">{_text(f"{facts.error_line(report)}.{hint}")}</div>')
     return "".join(lines)
-
-
-_ALERT: Final = "color: var(--jp-error-color1, #b3261e); line-height: 1.4"
-_MUTED: Final = "color: var(--jp-ui-font-color2, #596273); line-height: 1.4"
 
 
 def _text(text: str) -> str:

@@ -16,6 +16,7 @@ from omnirt_lab.widgets.following import JobFollower
 from omnirt_lab.widgets.form import RequestForm
 from omnirt_lab.widgets.live_widget import hear_while_busy
 from omnirt_lab.widgets.run_cards import PICTURE_PX, RunCard, picture_widgets
+from omnirt_lab.widgets.tree import close_all, each_widget
 
 if TYPE_CHECKING:
     from omnirt_lab.journal import JobRecord, Journal
@@ -27,6 +28,8 @@ MAX_CARDS: Final = 50
 
 _AHEAD: Final = 1
 """Priority of what is to run next, before what waits."""
+
+_BESIDE_LABELS: Final = "4px 0 4px 86px"
 
 _log: Final = logging.getLogger(__name__)
 
@@ -55,6 +58,10 @@ class Workbench(Protocol):
         """Queue a run, and return at once."""
         ...
 
+    def get_report(self, run_id: str) -> RunReport:
+        """The report of a run."""
+        ...
+
     def pictures_of(self, report: RunReport) -> Sequence[bytes]:
         """Encoded pictures that the run made, as far as they are still there."""
         ...
@@ -69,7 +76,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._lock = threading.RLock()
         self._follower = JobFollower(bench.journal, self._show_events)
         self._form = RequestForm(bench.model_names(), tasks_of=bench.tasks_of, options_of=bench.options_of)
-        self._problem = ipywidgets.HTML()
+        self._problem = ipywidgets.HTML(layout={"margin": _BESIDE_LABELS})
         self._pictures = ipywidgets.Box(layout=_PICTURES)
         self._caption = ipywidgets.HTML()
         self._history = ipywidgets.VBox()
@@ -79,7 +86,8 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._form.task.observe(lambda _: self._answer(self._form.offer_fields), "value")
         self._answer(self._form.offer_tasks)
         self._show_queue()
-        _hear_while_busy(self)
+        for part in each_widget(self):  # the fields, too: what is written while a cell runs counts when Run is pressed
+            hear_while_busy(part.comm)
 
     @property
     def reports(self) -> tuple[RunReport, ...]:
@@ -90,6 +98,8 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def close(self) -> None:
         """Follow the runs no more, and take the panel off the page; what is queued goes on."""
         self._follower.close()
+        for part in (*self.children, self.layout):
+            close_all(part)
         super().close()
 
     def _make_buttons(self) -> dict[str, Any]:
@@ -108,7 +118,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return buttons
 
     def _parts(self) -> tuple[Any, ...]:
-        buttons = ipywidgets.HBox(tuple(self._buttons.values()), layout={"margin": "4px 0 4px 86px"})
+        buttons = ipywidgets.HBox(tuple(self._buttons.values()), layout={"margin": _BESIDE_LABELS})
         form = ipywidgets.VBox((self._form.widget, buttons, self._problem), layout={"flex": "1 1 400px"})
         shown = ipywidgets.VBox((self._pictures, self._caption), layout={"flex": f"0 1 {PICTURE_PX + 4}px"})
         top = ipywidgets.Box((form, shown), layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "16px"})
@@ -133,13 +143,16 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         with self._lock:  # held until the card stands, so that no event finds none
             job = self._bench.submit(prompt, options, priority=priority)
             card = RunCard(job, load=self._load, cancel=self._cancel)
-            _hear_while_busy(card.widget)
+            for part in each_widget(card.widget):
+                hear_while_busy(part.comm)
             self._cards.insert(0, card)
             ended = [card for card in self._cards if not card.is_open]
-            for card in ended[MAX_CARDS:]:
-                self._cards.remove(card)
+            for old in ended[MAX_CARDS:]:
+                self._cards.remove(old)
             self._follower.follow(job.job_id)
         self._show_queue()
+        for old in ended[MAX_CARDS:]:
+            close_all(old.widget)
 
     def _stop(self) -> None:
         with self._lock:
@@ -188,7 +201,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             if had_started != card.has_started:
                 self._show_queue()
             return
-        report = self._bench.journal.get_report(card.job.run_id)
+        report = self._bench.get_report(card.job.run_id)
         pictures = self._bench.pictures_of(report)
         if pictures:
             self._show_run(report, pictures)
@@ -196,18 +209,16 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._show_queue()
 
     def _show_run(self, report: RunReport, pictures: Sequence[bytes]) -> None:
-        self._pictures.children = picture_widgets(pictures, report.request.inputs.prompt)
+        old, self._pictures.children = (
+            self._pictures.children,
+            picture_widgets(pictures, report.request.inputs.prompt),
+        )
+        for picture in old:
+            close_all(picture)
         self._caption.value = view.outcome(report)
 
     def __repr__(self) -> str:
         return "a control panel, which lives as long as its kernel: omnirt_lab.panel() makes another"
-
-
-def _hear_while_busy(widget: Any) -> None:
-    """Also the fields: what is written while a cell runs must be known when a button is pressed then."""
-    hear_while_busy(widget.comm)
-    for child in widget.children if isinstance(widget, ipywidgets.Box) else ():
-        _hear_while_busy(child)
 
 
 _PICTURES: Final = {

@@ -11,7 +11,10 @@ from PIL.Image import Image
 from plotly.graph_objects import Figure
 
 import omnirt_lab as lab
+from omnirt_lab import records
+from omnirt_lab.widgets.compare_explorer import CompareExplorer
 from omnirt_lab.widgets.explorer import ReportExplorer, Selection
+from omnirt_lab.widgets.panel import Panel
 
 result = lab.generate("a red circle", steps=20, seed=7, guidance_scale=4.0, options={"eta": 0.5})
 assert_type(result, lab.GenerateResult)
@@ -35,12 +38,18 @@ assert_type(replay.differing_fields, tuple[str, ...])
 comparison = lab.compare("123456", result, [result.report, "654321"])
 assert_type(comparison, lab.Comparison)
 assert_type(comparison.to_pandas(), pd.DataFrame)
+assert_type(comparison.explore(), CompareExplorer)
 
 sweep = lab.sweep("a red circle", steps=[10, 20], seed=range(4), guidance_scale=5.0, name="mine")
 assert_type(sweep, lab.Sweep)
 assert_type(sweep.resume(), lab.Sweep)
 assert_type(sweep.results, tuple[lab.GenerateResult | None, ...])
 assert_type(sweep.grid, bytes)
+swept: Figure = sweep.figure()
+assert_type(sweep.explore().selection, pd.DataFrame)
+
+panel: Panel = lab.panel("tiny-shapes")
+assert_type(panel.reports, tuple[records.RunReport, ...])
 
 job = lab.submit("a red circle", priority=1)
 assert_type(job, lab.Job)

@@ -16,7 +16,7 @@ from omnirt_lab.journal import Journal
 from omnirt_lab.lab.plan import plan_of
 from omnirt_lab.records import Artifact, ErrorInfo, JobFailedData
 from tests.journal.writing import begin, run, wish
-from tests.notebook.jupyterlab import JupyterLab
+from tests.notebook.jupyterlab import WAIT_MS, JupyterLab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
@@ -58,6 +58,7 @@ def test_in_jupyterlab_one_zoom_is_laid_over_all_pictures_and_f_flips_through_th
         f"import omnirt_lab as lab\nexplorer = lab.compare({ids}).explore()\nexplorer", "explorer.index"
     )
     with jupyterlab.open(browser, path) as notebook:
+        notebook.page.set_default_timeout(WAIT_MS)
         shown = notebook.run(0)
         stage = shown.get_by_role("application", name="Pictures")
         images = stage.locator("img")
@@ -189,6 +190,7 @@ def test_in_jupyterlab_what_is_brushed_is_a_dataframe_in_the_next_cell(jupyterla
         "explorer.brushes = [dict(axis=0, low=0.9, high=1.0)]",
     )
     with jupyterlab.open(browser, path) as notebook:
+        notebook.page.set_default_timeout(WAIT_MS)
         shown = notebook.run(0)
         shown.get_by_text("6 of 6 runs").wait_for()
         notebook.screenshot("sweep-explorer-light", of=notebook.cell(0))

@@ -14,7 +14,7 @@ from PIL import Image
 from omnirt_lab import Lab
 from omnirt_lab.lab.panel import panel_of
 from omnirt_lab.widgets.panel import Panel
-from tests.notebook.jupyterlab import JupyterLab
+from tests.notebook.jupyterlab import WAIT_MS, JupyterLab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -109,7 +109,7 @@ def test_a_run_starts_from_an_uploaded_picture_and_remembers_it(panel: Panel):
 @pytest.mark.parametrize(
     ("word", "text", "said"),
     [
-        ("width", "63", "width is 63; it must be a multiple of 8"),
+        ("width", "63", "<b>width is 63; it must be a multiple of 8"),
         ("steps", "many", "steps is &#x27;many&#x27;, which is no whole number"),
         ("seed", "1<b>", "seed is &#x27;1&lt;b&gt;&#x27;, which is no whole number"),
         ("prompt", " ", "the prompt is empty"),
@@ -174,6 +174,7 @@ def test_in_jupyterlab_a_picture_is_run_a_run_is_stopped_and_an_error_is_read(ju
         "import time\nwhile len(panel.reports) < 2: time.sleep(0.05)\n[r.state for r in panel.reports]",
     )
     with jupyterlab.open(browser, path) as notebook:
+        notebook.page.set_default_timeout(WAIT_MS)
         shown = notebook.run(0)
         shown.get_by_label("Prompt").fill(WICKED)
         shown.get_by_label("Steps").fill("3")
