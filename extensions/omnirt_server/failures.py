@@ -10,6 +10,7 @@ from omnirt_lab.errors import (
     JobCancelledError,
     JobLostError,
     JobNotFoundError,
+    JobTimeoutError,
     JournalLockedError,
     LabError,
     ModelLoadError,
@@ -37,6 +38,7 @@ STATUS_OF: Final[dict[type[LabError], int]] = {
     ModelLoadError: 422,
     QueueFullError: 429,
     JobLostError: 502,
+    JobTimeoutError: 504,
     JournalLockedError: 503,
     RunnerUnavailableError: 503,
     StateDirError: 507,
@@ -74,6 +76,10 @@ def error_of(report: RunReport) -> LabError:
 
     What is no error of ours, such as a pipeline's RuntimeError, is a PipelineError.
     """
+    if report.error is not None and report.error.type == JobTimeoutError.__name__:
+        return JobTimeoutError(
+            f"the job {report.job_id} took longer than its timeout_s", hint="Give it more time, or ask for less."
+        )
     if report.state == "cancelled":
         return JobCancelledError(
             f"the job {report.job_id} was cancelled", hint="Send the request again to have it after all."

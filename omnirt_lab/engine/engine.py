@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from omnirt_lab.engine.failures import TIMEOUT, failure_of, raise_for
+from omnirt_lab.engine.failures import failure_of, raise_for
 from omnirt_lab.engine.unchecked import UncheckedExecution
 from omnirt_lab.errors import JobCancelledError, JobTimeoutError, LabError
 from omnirt_lab.executors import Execution, check_request, close_executors, get_executor
@@ -23,6 +23,7 @@ from omnirt_lab.records import (
     StageError,
     StageStart,
 )
+from omnirt_lab.records.events import TIMEOUT
 
 if TYPE_CHECKING:
     from omnirt_lab.engine.inputs import InputFiles

@@ -5,9 +5,6 @@ from __future__ import annotations
 from omnirt_lab.errors import JobCancelledError, JobLostError, JobTimeoutError, PipelineError, errors_by_name
 from omnirt_lab.records import RunReport
 
-TIMEOUT = "timeout"
-"""Why a job was cancelled that took longer than it may."""
-
 
 def raise_for(report: RunReport) -> None:
     """Raise what a job that did not succeed means for whoever waits for its result.
@@ -18,7 +15,7 @@ def raise_for(report: RunReport) -> None:
         By the report's state; each names the run, whose partial report stays in the history.
     """
     kept = f"Its partial report: omnirt_lab.get_report({report.run_id!r})."
-    if report.state == "cancelled" and report.error is not None and report.error.message == TIMEOUT:
+    if report.state == "cancelled" and report.error is not None and report.error.type == JobTimeoutError.__name__:
         raise JobTimeoutError(f"run {report.run_id} took longer than its timeout_s", hint=kept)
     if report.state == "cancelled":
         raise JobCancelledError(f"run {report.run_id} was cancelled", hint=kept)

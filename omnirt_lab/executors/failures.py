@@ -29,17 +29,18 @@ class ElsewhereTraceback(Exception):  # noqa: N818  # it is no error, it shows w
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._text = text
+        self.text = text
 
     def __str__(self) -> str:
-        return f"\n{self._text}"
+        return f"\n{self.text}"
 
 
 def error_info(error: BaseException, *, stage: str | None) -> ErrorInfo:
     """Describe `error` so that it can be stored and shown by another process."""
     if isinstance(error, ElsewhereError):
         return replace(error.info, stage=stage)
-    text = "".join(traceback.format_exception(error))
+    cause = error.__cause__
+    text = cause.text if isinstance(cause, ElsewhereTraceback) else "".join(traceback.format_exception(error))
     return ErrorInfo(
         type=type(error).__name__,
         message=str(error),

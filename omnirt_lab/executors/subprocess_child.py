@@ -18,7 +18,8 @@ from typing import Final
 import msgspec
 
 from omnirt_lab.errors import ChildDiedError, LabError, NotAvailableError
-from omnirt_lab.executors.failures import ElsewhereTraceback, error_of
+from omnirt_lab.executors.child_death import death_of
+from omnirt_lab.executors.failures import error_of
 from omnirt_lab.executors.frames import CHUNK_BYTES, FrameBuffer, FrameWriter
 from omnirt_lab.executors.messages import (
     PROTOCOL,
@@ -50,7 +51,7 @@ _SEND_S: Final = 5.0
 _STOP_S: Final = 1.0
 _TERM_S: Final = 0.5
 _REAP_S: Final = 10.0
-_SAID_BYTES: Final = 4_000
+_SAID_BYTES: Final = 64_000
 """How much of what it printed is kept, for the error that its end may be."""
 
 _MODULE: Final = "omnirt_lab.executors.child"
@@ -203,13 +204,8 @@ class ChildProcess:
         if self._refusal is not None:
             message, hint = self._refusal
             return NotAvailableError(message, hint=hint)
-        status, said = self._status or 0, self._said.decode(errors="replace").strip()
-        hint = _hint_for(status) if self.was_ready else f"The libraries of {self.python} cannot be loaded."
-        last_line = f": {said.splitlines()[-1]}" if said and status > 0 else ""
-        error = ChildDiedError(f"the child process {self.pid} {_how(status)}{last_line}", hint=hint)
-        if said:
-            error.__cause__ = ElsewhereTraceback(f"What the child printed last:\n{said}")
-        return error
+        said = self._said.decode(errors="replace")
+        return death_of(self.pid, self._status or 0, said, python=self.python, was_ready=self.was_ready)
 
     def forget(self) -> None:
         """Close what a fork has copied: the child is another process's."""
@@ -364,21 +360,3 @@ def _has_exited(process: subprocess.Popen[bytes]) -> bool:
     else:
         ended = process.poll()
     return ended is not None
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"exited with status {status}"
-    known = {number.value: number.name for number in signal.Signals}
-    return f"was killed by {known.get(-status, f'signal {-status}')}"
-
-
-def _hint_for(status: int) -> str:
-    if status == -signal.SIGKILL:
-        return (
-            "Most often that is the system, for want of memory (see dmesg): make the picture smaller, or load the "
-            "model with dtype='bfloat16'. The next run starts a new child."
-        )
-    if status < 0:
-        return "A native library crashed; the report's traceback shows where. The next run starts a new child."
-    return "What it ran has ended its process. The next run starts a new child."

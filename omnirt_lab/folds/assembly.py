@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from omnirt_lab.errors import JobCancelledError, JobLostError
+from omnirt_lab.errors import JobCancelledError, JobLostError, JobTimeoutError
 from omnirt_lab.folds.chain import unwind
 from omnirt_lab.folds.clocks import stages_on_device, steps_on_device
 from omnirt_lab.folds.state import STATE_AFTER, Measured, ReportState
@@ -21,6 +21,7 @@ from omnirt_lab.records import (
     RunReport,
     StageTiming,
 )
+from omnirt_lab.records.events import TIMEOUT
 from omnirt_lab.units import ms_from_ns
 
 
@@ -132,9 +133,8 @@ def _ended(report: RunReport, state: ReportState) -> RunReport:
         case JobFailed():
             return replace(report, error=event.data.error, probe=event.data.probe)
         case JobCancelled():
-            error = ErrorInfo(
-                type=JobCancelledError.__name__, message=event.data.reason, stage=_broken_stage(report.stages)
-            )
+            kind = JobTimeoutError if event.data.reason == TIMEOUT else JobCancelledError
+            error = ErrorInfo(type=kind.__name__, message=event.data.reason, stage=_broken_stage(report.stages))
             return replace(report, error=error, probe=event.data.probe)
         case JobLost():
             error = ErrorInfo(type=JobLostError.__name__, message=event.data.reason, stage=_broken_stage(report.stages))

@@ -7,7 +7,7 @@ comes from it; `timestamp_ms` is the wall clock, for people and logs.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,9 @@ from omnirt_lab.records.facts import (
     Resolved,
 )
 from omnirt_lab.records.requests import GenerateRequest
+
+TIMEOUT: Final = "timeout"
+"""Reason of a cancel: the run took longer than it may."""
 
 
 class Fact(Record, frozen=True, kw_only=True, omit_defaults=True):

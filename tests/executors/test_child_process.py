@@ -16,6 +16,8 @@ import pytest
 from omnirt_lab import Lab
 from omnirt_lab.errors import InvalidRequestError, NotAvailableError
 from omnirt_lab.executors import get_executor
+from omnirt_lab.executors.child_death import death_of
+from omnirt_lab.executors.failures import error_info
 from omnirt_lab.executors.messages import VERSION
 from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.executors.subprocess_call import EXECUTOR
@@ -91,6 +93,30 @@ def test_what_is_no_program_is_refused(lab: Lab, tmp_path: Path) -> None:
     lab.configure(subprocess_python=tmp_path / "text")
     with pytest.raises(NotAvailableError, match="cannot be started"):
         lab.generate("a red circle", execution_mode="subprocess")
+
+
+def test_of_a_crash_the_thread_that_crashed_is_told() -> None:
+    code = "import ctypes, threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); "
+    crashed = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", f"{code} print('first'); ctypes.string_at(0)"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+
+    error = death_of(7, crashed.returncode, crashed.stdout, python="python", was_ready=True)
+
+    assert "was killed by SIGSEGV" in str(error)
+    told = str(error.__cause__).strip().splitlines()
+    assert told[0] == "Fatal Python error: Segmentation fault"
+    assert told[2].startswith("Current thread")
+    assert "string_at" in told[3]
+    assert error_info(error, stage=None).traceback == "\n".join(told)
+
+
+def test_of_an_exit_the_last_line_is_told() -> None:
+    error = death_of(7, 3, "a warning\nImportError: no torch\n", python="/bin/python", was_ready=False)
+
+    assert "exited with status 3: ImportError: no torch" in str(error)
+    assert "/bin/python" in error.hint
 
 
 @pytest.mark.parametrize("end", ["by itself", "by SIGKILL"])

@@ -222,7 +222,7 @@ def test_a_run_that_hangs_is_killed_when_its_time_is_over_though_it_holds_the_in
 
     assert (job.state, len(job.report.steps)) == ("cancelled", 3)
     assert job.report.error is not None
-    assert (job.report.error.message, job.report.error.stage) == ("timeout", "denoise")
+    assert (job.report.error.type, job.report.error.stage) == ("JobTimeoutError", "denoise")
     assert psutil.Process().children(recursive=True) == []
 
 

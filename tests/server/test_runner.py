@@ -17,6 +17,7 @@ from omnirt_server.runner_kernel import RunnerDiedError, RunnerKernel, RunnerRef
 from omnirt_server.runtime_directory import RuntimeDirectory
 from omnirt_server.submission import RUNNER_QUEUE
 from tests.server.running import (
+    ENDLESS,
     body,
     post_job,
     processes_of,
@@ -24,6 +25,7 @@ from tests.server.running import (
     start_endless_job,
     wait_for,
     wait_for_state,
+    wait_for_step,
 )
 from tests.server.serving import Serving, running_server
 
@@ -109,6 +111,32 @@ def test_an_execution_mode_that_is_not_there_fails_with_its_own_error(server: Se
     response = server.client.post("/v1/generate", json=body(config={"steps": 2, "execution_mode": "ray"}))
 
     assert (response.status_code, response.json()["error"]["code"]) == (400, "not_available")
+
+
+def test_a_job_in_a_child_of_the_runner_is_run_and_its_crash_leaves_the_runner_alone(server: Serving):
+    config = {**ENDLESS, "execution_mode": "subprocess"}
+    job = post_job(server, config=config)
+    wait_for_step(server, job.job_id)
+    (runner,) = runner_pids(server)
+    report = server.client.get(f"/v1/runs/{job.run_id}").json()
+    child = int(report["worker_id"].removeprefix(f"{server.journal.get_job(job.job_id).worker_id}/child-"))
+
+    os.kill(child, signal.SIGSEGV)
+
+    assert wait_for_state(server, job.job_id, "cancelled", "failed", "lost") == "failed"
+    error = server.client.get(f"/v1/runs/{job.run_id}").json()["error"]
+    assert (error["type"], error["stage"]) == ("ChildDiedError", "denoise")
+    assert error["traceback"].startswith("Fatal Python error: Segmentation fault")
+    response = server.client.post("/v1/generate", json=body(config={**config, "timeout_s": 1e-3}))
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "job_timeout")
+    assert runner_pids(server) == [runner]
+
+
+def test_a_timeout_that_the_mode_cannot_keep_is_refused(server: Serving):
+    response = server.client.post("/v1/generate", json=body(config={"steps": 2, "timeout_s": 60}))
+
+    assert response.status_code == 400
+    assert "legacy_call" in response.json()["error"]["message"]
 
 
 def test_a_killed_idle_runner_is_replaced_by_the_next_job(server: Serving):
