@@ -22,9 +22,9 @@ def problem(message: str, hint: str | None) -> str:
     return f'<div role="alert" style="{_ALERT}"><b>{_text(message)}</b>{next_step}</div>'
 
 
-def status(text: str) -> str:
-    """What goes on, read out when there is a pause."""
-    return f'<div role="status" style="{_MUTED}">{_text(text)}</div>'
+def quiet(text: str) -> str:
+    """What goes on; not read out, as it may change ten times a second."""
+    return f'<div style="{_MUTED}">{_text(text)}</div>'
 
 
 def title(prompt: str) -> str:
@@ -53,11 +53,16 @@ def outcome(report: RunReport) -> str:
     """How a run ended, its settings, and why it failed if it did."""
     colour = "" if report.state == "succeeded" else f' style="{_ALERT}"'
     lines = [f"<div{colour}>{_text(facts.outcome(report))}</div>"]
-    lines.append(f'<div style="{_MUTED}">{_text(" · ".join(facts.settings(report)))}</div>')
+    lines.append(quiet(" · ".join(facts.settings(report))))
     if report.error is not None:
         hint = f" {report.error.hint}" if report.error.hint else ""
         lines.append(f'<div style="{_ALERT}">{_text(f"{facts.error_line(report)}.{hint}")}</div>')
     return "".join(lines)
+
+
+def ended(report: RunReport) -> str:
+    """The outcome, read out when there is a pause."""
+    return f'<div role="status">{outcome(report)}</div>'
 
 
 def _text(text: str) -> str:

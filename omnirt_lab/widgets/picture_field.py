@@ -19,7 +19,7 @@ class PictureField:
             accept="image/*", description=label, tooltip=tooltip, layout={"width": "auto", "flex": "0 0 auto"}
         )
         self._upload.observe(lambda change: self._take(change["new"]), "value")
-        self._held = ipywidgets.HTML(view.status("none yet"))
+        self._held = ipywidgets.HTML(view.quiet("none yet"))
         self.widget = ipywidgets.HBox(
             (self._upload, self._held), layout={"margin": "2px 0 2px 86px", "grid_gap": "8px", "align_items": "center"}
         )
@@ -27,9 +27,9 @@ class PictureField:
     def show(self, sha256: str | None) -> None:
         """Hold a stored picture, or none."""
         self.value = sha256
-        self._held.value = view.status("none yet" if sha256 is None else f"a run's picture, {sha256[:8]}")
+        self._held.value = view.quiet("none yet" if sha256 is None else f"a run's picture, {sha256[:8]}")
 
     def _take(self, files: tuple[dict[str, Any], ...]) -> None:
         if files:
             self.value = bytes(files[0]["content"])
-            self._held.value = view.status(view.file_words(files[0]["name"], len(self.value)))
+            self._held.value = view.quiet(view.file_words(files[0]["name"], len(self.value)))

@@ -60,7 +60,7 @@ class RunCard:
         self._load.on_click(lambda _: load(self))
         self._cancel = ipywidgets.Button(description="Cancel", tooltip=f"Cancel: {prompt}", layout={"width": "auto"})
         self._cancel.on_click(lambda _: cancel(self))
-        self._words = ipywidgets.HTML(view.status(view.waiting(0)))
+        self._words = ipywidgets.HTML(view.quiet(view.waiting(0)))
         self.widget = ipywidgets.HBox(
             (
                 self._place,
@@ -79,7 +79,7 @@ class RunCard:
 
     def show_waiting(self, ahead: int) -> None:
         """Say how many of the panel's own runs come first."""
-        self._words.value = view.status(view.waiting(ahead))
+        self._words.value = view.quiet(view.waiting(ahead))
 
     def show_events(self, events: Sequence[AnyEvent]) -> None:
         """Say how far it is."""
@@ -91,7 +91,7 @@ class RunCard:
                 self._step = event
                 self._begun_ns = event.data.start_t_ns if self._begun_ns is None else self._begun_ns
         if self.has_started:
-            self._words.value = view.status(self._progress())
+            self._words.value = view.quiet(self._progress())
 
     def show_preview(self, preview: Preview | None) -> None:
         """Show what the picture will be, as far as can be told now."""
@@ -102,7 +102,7 @@ class RunCard:
         """Show what came of it."""
         self.report = report
         self._cancel.layout.display = "none"
-        self._words.value = view.outcome(report)
+        self._words.value = view.ended(report)
         if pictures:
             self._show_thumbnail(pictures[0])
         else:
