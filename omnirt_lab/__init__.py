@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         sweep,
         unobserve,
         unpublish,
+        validate,
     )
     from omnirt_lab.lab.compare import Comparison
     from omnirt_lab.lab.history import History
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from omnirt_lab.lab.results import GenerateResult, RunReport
     from omnirt_lab.lab.session import Lab
     from omnirt_lab.lab.sweep import Sweep
+    from omnirt_lab.lab.validation import Validation
     from omnirt_lab.records import Adapter, Artifact, Config, GenerateRequest, Inputs
 
 _API: Final = "omnirt_lab.lab.api"
@@ -67,6 +69,7 @@ _HOME_OF: Final = {
             "sweep",
             "unobserve",
             "unpublish",
+            "validate",
         ),
         _API,
     ),
@@ -79,6 +82,7 @@ _HOME_OF: Final = {
     "Lab": "omnirt_lab.lab.session",
     "Replay": "omnirt_lab.lab.replay",
     "Sweep": "omnirt_lab.lab.sweep",
+    "Validation": "omnirt_lab.lab.validation",
     "LabError": "omnirt_lab.errors",
 }
 """Public name → the module that has it; loaded when it is first asked for (PEP 562)."""
@@ -98,6 +102,7 @@ __all__ = [
     "Replay",
     "RunReport",
     "Sweep",
+    "Validation",
     "cache",
     "compare",
     "configure",
@@ -115,6 +120,7 @@ __all__ = [
     "sweep",
     "unobserve",
     "unpublish",
+    "validate",
 ]
 
 

@@ -24,12 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("prompt", help="what to draw")
     add_run_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="check everything, load and draw nothing")
     parser.add_argument("--out", type=Path, metavar="DIR", help="save what it made, report.png and report.json here")
     parser.add_argument("--report-png", type=Path, metavar="FILE", help="save the report as a picture")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate, then show."""
+    """Generate, then show; or only say what would be run."""
+    if arguments.dry_run:
+        validation = lab.validate(arguments.prompt, **options_of(arguments))
+        print_json(validation) if arguments.json else print(validation)
+        return 0
     result = lab.generate(arguments.prompt, progress=not arguments.json, **options_of(arguments))
     saved = _save(result, arguments)
     if arguments.json:

@@ -15,18 +15,22 @@ from omnirt_lab.executors.timed_stage import timed_stage
 from omnirt_lab.pipelines.adapters import use_adapters
 from omnirt_lab.pipelines.call_arguments import (
     call_arguments,
-    check_request,
+    call_parameters,
     find_sample_rate_hz,
     frame_rate,
     seeded_generators,
 )
+from omnirt_lab.pipelines.call_plan import merge_preset, plan_call, settings_of
 from omnirt_lab.pipelines.catalog import get_model
+from omnirt_lab.pipelines.denoiser_caches import CacheCounter, cache_settings, use_denoiser_cache
 from omnirt_lab.pipelines.environment import environment
 from omnirt_lab.pipelines.input_pictures import InputPictures, fitted
 from omnirt_lab.pipelines.outputs import find_warnings, outputs_of
 from omnirt_lab.pipelines.resolution import resolve
 from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
 from omnirt_lab.pipelines.schedulers import use_scheduler
+from omnirt_lab.pipelines.setup import Setup
+from omnirt_lab.pipelines.vae_settings import use_vae_settings, vae_settings_in_effect
 from omnirt_lab.records import (
     VIDEO_TASKS,
     Artifact,
@@ -41,12 +45,13 @@ from omnirt_lab.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from diffusers import DiffusionPipeline
 
     from omnirt_lab.executors.run_writer import RunWriter
     from omnirt_lab.pipelines.probe import Probe, Reading
+    from omnirt_lab.pipelines.sink import CallInterceptor
 
 MAX_DRAWN_SEED: Final = 2**32
 """Small enough to be typed again, and exact in JavaScript."""
@@ -60,7 +65,7 @@ class LegacyCallExecutor:
 
     def check(self, request: GenerateRequest) -> None:
         """Check the request against the model's files and its pipeline's signature; no weights are loaded."""
-        check_request(get_model(request.model), request)
+        plan_call(get_model(request.model), request)
 
     def begin(self, request: GenerateRequest, writer: RunWriter) -> LegacyCall:
         """Take the job."""
@@ -75,6 +80,7 @@ class LegacyCall:
         self._writer = writer
         self._resources = resources
         self._reading: Reading | None = None
+        self._from_preset: frozenset[str] = frozenset()
         wanted = request.config.seed
         self._seed = secrets.randbelow(MAX_DRAWN_SEED) if wanted is None else wanted
 
@@ -94,10 +100,12 @@ class LegacyCall:
         )
         with ExitStack() as stack:
             pipeline, arguments = self._load(stack)
-            probe = self._probe(pipeline)
+            counter = self._begin_caching(stack, pipeline, arguments)
+            probe = self._probe(pipeline, () if counter is None else (counter,))
             watching = probe.watch(self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._writer)
             with watching as self._reading:
                 output = own_class(pipeline).__call__(pipeline, **arguments)
+        self._warn(() if counter is None else counter.warnings())
         with timed_stage(self._writer, "export"):
             artifacts = self._export(pipeline, output)
         return JobFinishedData(
@@ -120,12 +128,13 @@ class LegacyCall:
 
     def _load(self, stack: ExitStack) -> tuple[DiffusionPipeline, dict[str, Any]]:
         """Make everything ready that the call needs; what must be undone afterwards goes on `stack`."""
-        request, config = self._request, self._request.config
         with timed_stage(self._writer, "load") as end:
             pipeline = self._find_pipeline()
+            request, config = self._request, self._request.config
             stack.enter_context(scheduler_lock(pipeline.scheduler))
             stack.enter_context(use_scheduler(pipeline, config.scheduler))
             self._warn(stack.enter_context(use_adapters(pipeline, request.adapters)))
+            self._warn(stack.enter_context(use_vae_settings(pipeline, config, optional=self._from_preset)))
             generators = seeded_generators(self._seed, config.num_images)
             given = self._input_pictures(pipeline)
             arguments = call_arguments(
@@ -134,17 +143,27 @@ class LegacyCall:
             end.resolved = self._resolved(pipeline, arguments)
         return pipeline, arguments
 
+    def _begin_caching(
+        self, stack: ExitStack, pipeline: DiffusionPipeline, arguments: dict[str, Any]
+    ) -> CacheCounter | None:
+        steps = _steps_of(pipeline, arguments)
+        return stack.enter_context(use_denoiser_cache(pipeline, self._request.config, steps=steps))
+
     def _find_pipeline(self) -> DiffusionPipeline:
-        request, config = self._request, self._request.config
+        """The resident pipeline; from here on the request has its preset's values in it."""
+        source = get_model(self._request.model)
+        plan = merge_preset(source, self._request)
+        self._request, self._from_preset = plan.request, plan.from_preset
+        config = self._request.config
         resident = self._resources.residency.get(
-            get_model(request.model), task=request.task, dtype=config.dtype, device=config.device
+            source, task=self._request.task, dtype=config.dtype, device=config.device, setup=Setup.of(config)
         )
         self._report_residency(resident.loaded_now, resident.load_ns, resident.size_bytes)
         self._warn(resident.warnings)
         return resident.pipeline
 
-    def _probe(self, pipeline: DiffusionPipeline) -> Probe:
-        return self._resources.probe(pipeline)
+    def _probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
+        return self._resources.probe(pipeline, interceptors)
 
     def _input_pictures(self, pipeline: DiffusionPipeline) -> InputPictures:
         image, mask = (
@@ -156,10 +175,13 @@ class LegacyCall:
         return given
 
     def _resolved(self, pipeline: DiffusionPipeline, arguments: dict[str, Any]) -> Resolved:
-        resolved = resolve(pipeline, arguments)
-        if self._request.task not in VIDEO_TASKS:
-            return resolved
-        return replace(resolved, config={**resolved.config, "fps": frame_rate(pipeline, self._request)})
+        resolved, config = resolve(pipeline, arguments), self._request.config
+        settings = settings_of(config) | vae_settings_in_effect(pipeline, config)
+        if config.denoiser_cache is not None:
+            settings["denoiser_cache"] = cache_settings(config, steps=_steps_of(pipeline, arguments))
+        if self._request.task in VIDEO_TASKS:
+            settings["fps"] = frame_rate(pipeline, self._request)
+        return replace(resolved, config={**resolved.config, **settings}) if settings else resolved
 
     def _warn(self, warnings: Iterable[WarningData]) -> None:
         for warning in warnings:
@@ -172,6 +194,15 @@ class LegacyCall:
             self._writer.emit(
                 CacheHitData(cache_type="resident_pipeline", saved_ns=load_ns, size_bytes=size_bytes), stage="load"
             )
+
+
+def _steps_of(pipeline: DiffusionPipeline, arguments: dict[str, Any]) -> int:
+    """Denoising steps that the call will make; 1 for a pipeline whose call has no number of them."""
+    steps = arguments.get("num_inference_steps")
+    if steps is None:
+        parameter = call_parameters(type(pipeline)).get("num_inference_steps")
+        steps = None if parameter is None else parameter.default
+    return steps if isinstance(steps, int) else 1
 
 
 EXECUTOR: Final = LegacyCallExecutor(RESOURCES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.executors.legacy_call import LegacyCall
 from omnirt_lab.executors.observed import OwnCall, attach, detach, is_observed, require_pipeline
 from omnirt_lab.executors.resources import RESOURCES
+from omnirt_lab.pipelines.call_plan import SETTINGS
+from omnirt_lab.pipelines.denoiser_caches import check_denoiser_cache
 from omnirt_lab.pipelines.probe import Probe
 from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from omnirt_lab.journal import JobWriter
+    from omnirt_lab.pipelines.sink import CallInterceptor
 
 
 class PublishedCall(LegacyCall):
@@ -28,7 +31,7 @@ class PublishedCall(LegacyCall):
 
     def _find_pipeline(self) -> DiffusionPipeline:
         config = self._request.config
-        for name in ("dtype", "device"):
+        for name in SETTINGS:
             if getattr(config, name) is not None:
                 raise InvalidRequestError(
                     f"{self._request.model!r} is a published pipeline, which keeps its own {name}",
@@ -39,10 +42,11 @@ class PublishedCall(LegacyCall):
                 f"{self._request.model!r} is a published pipeline, which cannot be run by {config.execution_mode}",
                 hint="Leave execution_mode out.",
             )
+        check_denoiser_cache(config, type(self._pipeline))
         return self._pipeline
 
-    def _probe(self, pipeline: DiffusionPipeline) -> Probe:
-        return Probe(pipeline)
+    def _probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
+        return Probe(pipeline, interceptors=interceptors)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from diffusers import DiffusionPipeline
 
 from omnirt_lab.pipelines.probe import Probe
 from omnirt_lab.pipelines.residency import ResidencyCache
+from omnirt_lab.pipelines.sink import CallInterceptor
 from omnirt_lab.pipelines.text_embeddings import TextEmbeddingCache
 
 
@@ -18,9 +20,9 @@ class Resources:
         self.residency = ResidencyCache()
         self.text_embeddings = TextEmbeddingCache()
 
-    def probe(self, pipeline: DiffusionPipeline) -> Probe:
+    def probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor] = ()) -> Probe:
         """A probe that answers text encoders from the cache; kept by nobody, as it keeps the pipeline."""
-        return Probe(pipeline, interceptors=[self.text_embeddings])
+        return Probe(pipeline, interceptors=[self.text_embeddings, *interceptors])
 
 
 RESOURCES: Final = Resources()

@@ -14,6 +14,7 @@ LAB: Final = Lab()
 
 generate = LAB.generate
 submit = LAB.submit
+validate = LAB.validate
 compare = LAB.compare
 sweep = LAB.sweep
 observe = LAB.observe

@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Unpack
 
+from omnirt_lab.engine import InputFiles, build_request
 from omnirt_lab.errors import RunNotFoundError
+from omnirt_lab.executors import get_executor
 from omnirt_lab.journal import Journal, RunQuery
 from omnirt_lab.lab.filters import HistoryFilters, query_of, with_filters
 from omnirt_lab.lab.history import History
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.models import Models
+from omnirt_lab.lab.options import RequestOptions, with_request_options
 from omnirt_lab.lab.results import RunReport
+from omnirt_lab.lab.validation import Validation
 
 
 class Archive(ABC):
@@ -26,6 +30,33 @@ class Archive(ABC):
     @abstractmethod
     def _last_run_id(self) -> str | None:
         """The newest run that this process has made."""
+
+    def _input_files(self) -> InputFiles:
+        return InputFiles(lambda: self.journal.artifacts)
+
+    @with_request_options
+    def validate(self, prompt: str, **options: Unpack[RequestOptions]) -> Validation:
+        """Say what a run of this would be, without loading or writing anything.
+
+        Parameters
+        ----------
+        prompt
+            What to draw, 1 to 20,000 characters.
+        **options
+
+        Returns
+        -------
+        Validation
+            The request with its preset merged, the pipeline's class, every argument of its call, dtype and device.
+
+        Raises
+        ------
+        InvalidRequestError, UnknownModelError, ModelLoadError
+            If it cannot be run as it stands.
+        """
+        request = build_request(prompt, self._input_files().named(options))
+        get_executor(request.config.execution_mode)
+        return Validation.of(request)
 
     @with_filters
     def history(self, **filters: Unpack[HistoryFilters]) -> History:

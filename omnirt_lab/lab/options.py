@@ -7,7 +7,7 @@ from typing import Final, ParamSpec, TypedDict, TypeVar
 
 from omnirt_lab.engine import Picture
 from omnirt_lab.lab.signatures import spell_out
-from omnirt_lab.records import Adapter, ExecutionMode, Json, Task
+from omnirt_lab.records import Adapter, DenoiserCache, ExecutionMode, Json, Offload, Preset, Quantization, Task
 
 Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
@@ -43,6 +43,19 @@ scheduler
     A short name (`ddim`, `euler`, `dpm++`, …) or a diffusers class name.
 dtype, device
     In what precision and where the model is loaded: `float32`, `float16`, `bfloat16`; `cpu`, `cuda:0`, `mps`.
+preset
+    `fast`, `balanced`, `quality` or `low-vram`: settings over the model's defaults and under those that you set.
+offload, device_map
+    Keep weights in the host's memory until they are needed: `model`, `sequential`, `group`; or spread them over all
+    GPUs: `balanced`.
+vae_slicing, vae_tiling
+    Decode picture by picture, and large pictures tile by tile, to save memory.
+channels_last, compile
+    Hold convolutions' weights with the channels last; compile the denoiser (True, or a backend of `torch.compile`).
+quantization
+    Hold the denoiser's weights in `int8`, `int4`, `float8` (torchao) or `nf4` (bitsandbytes).
+denoiser_cache, denoiser_cache_options
+    Use what earlier steps have computed: `first_block`, `taylorseer`, `magcache`, `pab`; and the cache's own arguments.
 adapters
     LoRAs to lay over the model for this run.
 execution_mode, backend
@@ -76,6 +89,16 @@ class RequestOptions(TypedDict, total=False):
     scheduler: str
     dtype: str
     device: str
+    preset: Preset
+    device_map: str
+    offload: Offload
+    vae_slicing: bool
+    vae_tiling: bool
+    channels_last: bool
+    compile: bool | str
+    quantization: Quantization
+    denoiser_cache: DenoiserCache
+    denoiser_cache_options: dict[str, Json]
     adapters: Sequence[Adapter]
     execution_mode: ExecutionMode
     timeout_s: float

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from omnirt_lab.engine import Engine, InputFiles, build_request, unattended
+from omnirt_lab.engine import Engine, build_request, unattended
 from omnirt_lab.engine.observation import observe, unobserve
 from omnirt_lab.engine.publication import Publications
 from omnirt_lab.executors.settings import SETTINGS, Settings, get_grace_s, get_python
@@ -24,6 +24,7 @@ from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, result_of
 from omnirt_lab.lab.stores import STORES
 from omnirt_lab.lab.sweep import Sweep
+from omnirt_lab.lab.validation import Validation
 from omnirt_lab.records import AnyEvent
 
 if TYPE_CHECKING:
@@ -53,6 +54,19 @@ class Lab(Archive):
         self._publications = Publications()
         self._lock = threading.Lock()
 
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        progress: bool = ...,
+        on_event: Callable[[AnyEvent], None] | None = ...,
+        dry_run: Literal[False] = ...,
+        **options: Unpack[RequestOptions],
+    ) -> GenerateResult: ...
+    @overload
+    def generate(self, prompt: str, *, dry_run: Literal[True], **options: Unpack[RequestOptions]) -> Validation: ...
+
     @with_request_options
     def generate(
         self,
@@ -60,8 +74,9 @@ class Lab(Archive):
         *,
         progress: bool = True,
         on_event: Callable[[AnyEvent], None] | None = None,
+        dry_run: bool = False,
         **options: Unpack[RequestOptions],
-    ) -> GenerateResult:
+    ) -> GenerateResult | Validation:
         """Run a pipeline here and now, and return its pictures with their report.
 
         Parameters
@@ -73,6 +88,8 @@ class Lab(Archive):
             as a line of text elsewhere.
         on_event
             Called with each event in the thread that emits it; must be quick.
+        dry_run
+            Check everything and load nothing: what `validate` does and returns.
         **options
 
         Raises
@@ -84,6 +101,8 @@ class Lab(Archive):
         KeyboardInterrupt
             On Ctrl-C; the run ends as cancelled, and the next one is not affected.
         """
+        if dry_run:
+            return self.validate(prompt, **options)
         files = self._input_files()
         request = build_request(prompt, files.named(options))
         listeners = () if on_event is None else (on_event,)
@@ -322,9 +341,6 @@ class Lab(Archive):
         if cancel_grace_s is not None:
             changes["cancel_grace_s"] = get_grace_s(cancel_grace_s)
         return SETTINGS.change(**changes)
-
-    def _input_files(self) -> InputFiles:
-        return InputFiles(lambda: self.journal.artifacts)
 
     @property
     def journal(self) -> Journal:

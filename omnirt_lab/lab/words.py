@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
 from omnirt_lab.lab.plan import MAX_CELLS
-from omnirt_lab.records import Task
+from omnirt_lab.records import DenoiserCache, Offload, Preset, Quantization, Task
 
 if TYPE_CHECKING:
     from omnirt_lab.lab.history import History
@@ -23,7 +23,14 @@ _SIZE = re.compile(r"(\d+)(?:[xX](\d+))?")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _QUOTES: Final = "\"'"
 
-TASKS: Final[tuple[Task, ...]] = get_args(Task)
+VALUES: Final[dict[str, tuple[str, ...]]] = {
+    "--task": get_args(Task),
+    "--preset": get_args(Preset),
+    "--offload": get_args(Offload),
+    "--quantization": get_args(Quantization),
+    "--denoiser-cache": get_args(DenoiserCache),
+}
+"""Option → what it may be, where that is a list."""
 
 
 class WordsParser(argparse.ArgumentParser):
@@ -80,7 +87,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
         metavar="NAME",
         help="a built-in model, a local folder, or a hub id (default: tiny-shapes)",
     )
-    add("--task", metavar="TASK", help=f"{', '.join(TASKS)} (default: text2image)")
+    add("--task", metavar="TASK", help=f"{', '.join(VALUES['--task'])} (default: text2image)")
     add("--steps", type=kind(int), metavar="N", help="denoising steps, 1 to 10,000")
     add(
         "--seed",
@@ -103,6 +110,24 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
     add("--scheduler", type=kind(str), metavar="NAME", help="ddim, euler, dpm++, …")
     add("--dtype", type=kind(str), metavar="NAME", help="float32, float16 or bfloat16")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    add("--preset", type=kind(str), metavar="NAME", help=", ".join(VALUES["--preset"]))
+    _add_memory_options(parser)
+
+
+def _add_memory_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("memory and speed").add_argument
+    add("--offload", metavar="NAME", help="keep weights off the GPU until needed: " + ", ".join(VALUES["--offload"]))
+    add("--device-map", metavar="NAME", dest="device_map", help="balanced spreads the components over all GPUs")
+    add("--quantization", metavar="NAME", help="fewer bits for the weights: " + ", ".join(VALUES["--quantization"]))
+    caches = ", ".join(VALUES["--denoiser-cache"])
+    add("--denoiser-cache", metavar="NAME", dest="denoiser_cache", help=f"use earlier steps' work again: {caches}")
+    add("--compile", metavar="BACKEND", nargs="?", const=True, help="compile the denoiser")
+    for name, text in (
+        ("--vae-slicing", "decode one picture after the other"),
+        ("--vae-tiling", "decode large pictures tile by tile"),
+        ("--channels-last", "hold the weights of convolutions with the channels last"),
+    ):
+        add(name, action="store_true", default=None, dest=name[2:].replace("-", "_"), help=text)
 
 
 def add_sweep_options(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +201,8 @@ LISTED_RUNS: Final = 20
 
 RUN_OPTIONS: Final = (
     "model", "task", "steps", "seed", "guidance_scale", "negative_prompt", "num_images", "scheduler", "dtype", "device",
-    "image", "mask", "strength", "num_frames", "fps", "audio_length_s",
+    "image", "mask", "strength", "num_frames", "fps", "audio_length_s", "preset", "denoiser_cache", "offload",
+    "device_map", "quantization", "compile", "vae_slicing", "vae_tiling", "channels_last",
 )  # fmt: skip
 
 

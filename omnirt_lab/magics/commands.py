@@ -30,15 +30,17 @@ def run_parser() -> WordsParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="check everything, load and draw nothing")
     return parser
 
 
 def draw(line: str, cell: str | None) -> Any:
-    """Run the prompt and return its result."""
+    """Run the prompt and return its result; with `--dry-run`, what it would be."""
     prompt, arguments = read_line(run_parser(), line)
     if cell is not None:
         prompt = cell.removesuffix("\n")
-    return lab.generate(prompt, **options_of(arguments))
+    act = lab.validate if arguments.dry_run else lab.generate
+    return act(prompt, **options_of(arguments))
 
 
 def history(line: str) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from omnirt_lab.lab import api as lab
-from omnirt_lab.lab.words import TASKS
+from omnirt_lab.lab.words import VALUES
 from omnirt_lab.magics.commands import COMMANDS, run_parser
 
 
@@ -24,8 +24,8 @@ def complete(_shell: object, event: CompletionEvent) -> list[str]:
     before = words[-2] if event.symbol and len(words) > 1 else words[-1]
     if before == "--model":
         return [source.name for source in lab.models()]
-    if before == "--task":
-        return list(TASKS)
+    if before in VALUES:
+        return list(VALUES[before])
     if before in ("--image", "--mask"):
         return _files(event.symbol)
     if before.startswith("%") and not event.symbol.startswith("-"):

@@ -72,7 +72,7 @@ def call_arguments(
     InvalidRequestError
         If the request asks for something that the pipeline's call does not take.
     """
-    arguments = _check_and_name(type(pipeline), request)
+    arguments = named_arguments(type(pipeline), request)
     _check_sizes(request.config, size_multiple_px(pipeline))
     _check_frames(request.config, pipeline)
     accepted = call_parameters(type(pipeline))
@@ -102,7 +102,7 @@ def check_request(source: ModelSource, request: GenerateRequest) -> None:
     pipeline_class = get_pipeline_class(source, request.task)
     if request.task in VIDEO_TASKS:
         require_video()
-    _check_and_name(pipeline_class, request)
+    named_arguments(pipeline_class, request)
     _check_sizes(request.config, source.size_multiple_px)
     resolve_placement(request.config.dtype, request.config.device)
     if request.config.scheduler is not None:
@@ -114,8 +114,14 @@ def seeded_generators(seed: int, count: int) -> tuple[torch.Generator, ...]:
     return tuple(torch.Generator("cpu").manual_seed(seed + i) for i in range(count))
 
 
-def _check_and_name(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> dict[str, Any]:
-    """What the request sets, by the pipeline's names; raises where the pipeline has none for it."""
+def named_arguments(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> dict[str, Any]:
+    """What the request sets, by the pipeline's names.
+
+    Raises
+    ------
+    InvalidRequestError
+        Where the pipeline has none for it, and where an input is missing or has no meaning.
+    """
     accepted = call_parameters(pipeline_class)
     _check_inputs(pipeline_class, request)
     wanted = _wanted(accepted, request)

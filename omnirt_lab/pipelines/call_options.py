@@ -47,7 +47,7 @@ def call_options(source: ModelSource, task: Task) -> CallOptions:
         If the installed diffusers does not have its class.
     """
     accepted = call_parameters(get_pipeline_class(source, task))
-    scheduler = _find_scheduler(source)
+    scheduler = find_scheduler(source)
     words = {word for name, word in OWN_WORDS.items() if name in accepted}
     words -= set() if task in IMAGE_TASKS else {"image"}
     words |= {"fps"} if task in VIDEO_TASKS else set()
@@ -72,7 +72,7 @@ def _defaults(source: ModelSource, accepted: dict[str, inspect.Parameter]) -> di
     return {**sides, **found}
 
 
-def _find_scheduler(source: ModelSource) -> Any | None:
+def find_scheduler(source: ModelSource) -> Any | None:
     """The model's own, made from its config; None where that is not on this machine, or is of no class known here."""
     revision = {"revision": source.revision} if source.kind == "hub" else {}
     try:

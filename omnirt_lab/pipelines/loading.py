@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import diffusers
 import torch
@@ -15,10 +15,11 @@ from huggingface_hub.constants import HF_HUB_OFFLINE
 from packaging.version import Version
 from safetensors import SafetensorError, safe_open
 
-from omnirt_lab.errors import InvalidRequestError, ModelLoadError, NotAvailableError, UnsupportedTaskError
+from omnirt_lab.errors import InvalidRequestError, LabError, ModelLoadError, NotAvailableError, UnsupportedTaskError
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.library_messages import quiet_libraries
-from omnirt_lab.pipelines.model_index import check_components, read_index
+from omnirt_lab.pipelines.model_index import DENOISERS, check_components, read_index
+from omnirt_lab.pipelines.setup import NO_SETUP, Setup, make_ready, quantization_argument
 from omnirt_lab.pipelines.task_classes import pipeline_class_for
 from omnirt_lab.records import Task, WarningData
 
@@ -65,7 +66,7 @@ class Loaded:
     """What diffusers and transformers had to say while loading."""
 
 
-def load_pipeline(source: ModelSource, *, task: Task, placement: Placement) -> Loaded:
+def load_pipeline(source: ModelSource, *, task: Task, placement: Placement, setup: Setup = NO_SETUP) -> Loaded:
     """Load the model's pipeline for this task; a hub model is downloaded first if it must be.
 
     Raises
@@ -74,16 +75,20 @@ def load_pipeline(source: ModelSource, *, task: Task, placement: Placement) -> L
         If the model cannot do the task.
     ModelLoadError
         If its files are missing, damaged, incomplete or foreign, or do not fit into memory.
+    NotAvailableError
+        If the setup asks for something that the pipeline does not have.
     """
     pipeline_class = get_pipeline_class(source, task)
     try:
         folder = _local_folder(source, pipeline_class)
         with quiet_libraries() as messages:
             pipeline = pipeline_class.from_pretrained(
-                folder, local_files_only=True, **{_DTYPE_KEYWORD: placement.dtype}
+                folder, local_files_only=True, **{_DTYPE_KEYWORD: placement.dtype}, **_setup_arguments(setup, folder)
             )
         notes = _checked_warnings(source, messages)
-        pipeline.to(placement.device)
+        make_ready(pipeline, setup, placement.device)
+    except LabError:
+        raise
     except _LOADER_ERRORS as exc:
         raise _load_error(source, exc) from exc
     pipeline.set_progress_bar_config(disable=True)
@@ -194,6 +199,13 @@ def _parse_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise NotAvailableError("device 'mps' was asked for, and this machine has none", hint="Leave device out.")
     return torch.device(kind)
+
+
+def _setup_arguments(setup: Setup, folder: Path) -> dict[str, Any]:
+    components = read_index(folder).components
+    denoisers = [name for name in components if name.removesuffix("_2") in DENOISERS]
+    device_map = {} if setup.device_map is None else {"device_map": setup.device_map}
+    return {**device_map, **quantization_argument(setup.quantization, denoisers)}
 
 
 def _local_folder(source: ModelSource, pipeline_class: type[DiffusionPipeline]) -> Path:

@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.loading import get_pipeline_class, load_pipeline, resolve_placement, with_task_class
+from omnirt_lab.pipelines.setup import NO_SETUP, Setup, check_setup
 from omnirt_lab.records import Record, Task, WarningData
 
 DEFAULT_SHARE_OF_RAM: Final = 0.5
@@ -64,6 +65,9 @@ class _Key:
     revision: str
     dtype: torch.dtype
     device: torch.device
+    setup: Setup
+    pipeline_class: type[DiffusionPipeline] | None
+    """Only where hooks of one pipeline move the weights, which another one cannot share."""
 
 
 @dataclass
@@ -91,25 +95,35 @@ class ResidencyCache:
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._hits = self._misses = self._evictions = 0
 
-    def get(self, source: ModelSource, *, task: Task, dtype: str | None = None, device: str | None = None) -> Resident:
+    def get(
+        self,
+        source: ModelSource,
+        *,
+        task: Task,
+        dtype: str | None = None,
+        device: str | None = None,
+        setup: Setup = NO_SETUP,
+    ) -> Resident:
         """The model's pipeline for this task, loaded now unless it is resident.
 
         Raises
         ------
         InvalidRequestError, NotAvailableError
-            If the dtype or the device is unknown, or not there.
+            If the dtype, the device or the setup is unknown, or not there.
         UnsupportedTaskError, ModelLoadError
             As `load_pipeline` does.
         """
         placement = resolve_placement(dtype, device)
         pipeline_class = get_pipeline_class(source, task)
-        key = _Key(source.location, source.revision, placement.dtype, placement.device)
+        check_setup(setup, placement.device)
+        own_class = pipeline_class if setup.moves_weights else None
+        key = _Key(source.location, source.revision, placement.dtype, placement.device, setup, own_class)
         with self._loading:
             entry = self._find(key)
             loaded_now = entry is None
             if entry is None:
                 start_ns = time.perf_counter_ns()
-                loaded = load_pipeline(source, task=task, placement=placement)
+                loaded = load_pipeline(source, task=task, placement=placement, setup=setup)
                 load_ns = time.perf_counter_ns() - start_ns
                 notes = placement.warnings + loaded.warnings
                 entry = _Entry(source.name, load_ns, weight_bytes(loaded.pipeline), notes)

@@ -5,10 +5,14 @@ from omnirt_lab.records.base import (
     TERMINAL_STATES,
     VIDEO_TASKS,
     Clock,
+    DenoiserCache,
     ExecutionMode,
     JobState,
     Json,
     MemoryKind,
+    Offload,
+    Preset,
+    Quantization,
     Record,
     Task,
 )
@@ -85,6 +89,7 @@ from omnirt_lab.records.requests import (
     GenerateRequest,
     Inputs,
 )
+from omnirt_lab.records.validation import Validation
 
 __all__ = [
     "Adapter",
@@ -99,6 +104,7 @@ __all__ = [
     "Clock",
     "ComponentFacts",
     "Config",
+    "DenoiserCache",
     "DeviceSpan",
     "Environment",
     "ErrorInfo",
@@ -135,7 +141,10 @@ __all__ = [
     "MemoryKind",
     "MemoryReport",
     "MemorySample",
+    "Offload",
+    "Preset",
     "ProbeCost",
+    "Quantization",
     "Record",
     "ReportWarning",
     "Resolved",
@@ -158,6 +167,7 @@ __all__ = [
     "TERMINAL_STATES",
     "Task",
     "VIDEO_TASKS",
+    "Validation",
     "Warned",
     "WarningData",
     "decode_event",

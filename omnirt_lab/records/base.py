@@ -18,6 +18,14 @@ IMAGE_TASKS: frozenset[Task] = frozenset({"image2image", "inpaint", "edit", "ima
 
 ExecutionMode = Literal["legacy_call", "modular", "subprocess", "ray"]
 
+Preset = Literal["fast", "balanced", "quality", "low-vram"]
+
+Offload = Literal["model", "sequential", "group"]
+
+Quantization = Literal["int8", "int4", "float8", "nf4"]
+
+DenoiserCache = Literal["first_block", "taylorseer", "magcache", "pab"]
+
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 
 TERMINAL_STATES: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "lost"})

@@ -7,7 +7,17 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from omnirt_lab.records.base import ExecutionMode, Json, Record, Task, require
+from omnirt_lab.records.base import (
+    DenoiserCache,
+    ExecutionMode,
+    Json,
+    Offload,
+    Preset,
+    Quantization,
+    Record,
+    Task,
+    require,
+)
 
 MAX_STEPS: Final = 10_000
 MAX_PROMPT_CHARS: Final = 20_000
@@ -107,6 +117,36 @@ class Config(Record, frozen=True, kw_only=True):
 
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    preset: Preset | None = None
+    """Settings that go together. It stands over the model's defaults and under whatever else is set here."""
+
+    device_map: str | None = None
+    """`balanced` spreads the components over all GPUs."""
+
+    offload: Offload | None = None
+    """What is on the GPU only while it is needed: whole components, single layers, or groups of them."""
+
+    vae_slicing: bool | None = None
+    """Decode one picture after the other."""
+
+    vae_tiling: bool | None = None
+    """Decode large pictures tile by tile, which changes them a little."""
+
+    channels_last: bool | None = None
+    """Hold the weights of convolutions with the channels last, which some devices read faster."""
+
+    compile: bool | str | None = None
+    """Compile the denoiser; a text names the backend of `torch.compile`, by default `inductor`."""
+
+    quantization: Quantization | None = None
+    """Hold the denoiser's weights in fewer bits: `int8`, `int4`, `float8` by torchao, `nf4` by bitsandbytes."""
+
+    denoiser_cache: DenoiserCache | None = None
+    """Let the denoiser use what it has computed in earlier steps again, which changes the picture a little."""
+
+    denoiser_cache_options: dict[str, Json] = {}
+    """Arguments of the cache's own configuration in diffusers, by its names: `threshold`, `cache_interval` …"""
 
     execution_mode: ExecutionMode = "legacy_call"
 

@@ -44,6 +44,16 @@ def test_run_as_json_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["outputs"] == result["metadata"]["artifacts"]
 
 
+def test_dry_run_says_what_a_run_would_be_in_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", PROMPT, "--dry-run", "--preset", "quality"]
+
+    assert main(words) == 0
+    assert "StableDiffusionPipeline" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config_resolved"]["num_inference_steps"] == 75
+    assert len(LAB.history()) == 0
+
+
 def test_replay_says_its_verdict_in_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", PROMPT, "--steps", "2", "--json"])
     run_id = json.loads(capsys.readouterr().out)["metadata"]["run_id"]

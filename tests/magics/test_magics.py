@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
 from traitlets.config import Config
 
 import omnirt_lab
@@ -176,13 +178,40 @@ def test_help_lists_options_and_commands(shell: InteractiveShell, capsys: pytest
 
 @pytest.mark.parametrize(
     ("line", "offered"),
-    [("%omnirt ", "history"), ("%omnirt a circle --st", "--steps"), ("%omnirt a circle --model ", "tiny-shapes")],
+    [
+        ("%omnirt ", "history"),
+        ("%omnirt a circle --st", "--steps"),
+        ("%omnirt a circle --model ", "tiny-shapes"),
+        ("%omnirt a circle --task ", "image2image"),
+        ("%omnirt a circle --preset ", "low-vram"),
+        (f"%omnirt a circle --image {Path(__file__).parent}/te", f"{Path(__file__).parent}/{Path(__file__).name}"),
+    ],
 )
 def test_completion_offers_what_may_stand_there(shell: InteractiveShell, line: str, offered: str) -> None:
     with provisionalcompleter():
         found = [completion.text for completion in shell.Completer.completions(line, len(line))]
 
     assert offered in found
+
+
+def test_a_picture_and_its_mask_are_options_of_a_line(shell: InteractiveShell, tmp_path: Path) -> None:
+    picture, mask = tmp_path / "picture.png", tmp_path / "mask.png"
+    Image.new("RGB", (32, 32), "green").save(picture)
+    Image.new("RGB", (32, 32), "white").save(mask)
+
+    options = f"--task inpaint --image {picture} --mask {mask} --strength 0.6 --steps 5"
+    result = shell.run_line_magic("omnirt", f"a red circle {options}")
+
+    assert result.images[0].size == (32, 32)
+    assert len(result.report.steps) == 3, "strength is the share of the steps that are made"
+
+
+def test_dry_run_and_settings_are_options_of_a_line(shell: InteractiveShell) -> None:
+    validation = shell.run_line_magic("omnirt", "a red circle --preset low-vram --dry-run --compile eager")
+
+    assert validation.config_resolved["vae_tiling"] is True
+    assert validation.config_resolved["compile"] == "eager"
+    assert len(omnirt_lab.history()) == 0
 
 
 def test_keyword_completion_and_help_name_every_option() -> None:
