@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         models,
         observe,
         panel,
+        profile,
         publish,
         replay,
         submit,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from omnirt_lab.lab.compare import Comparison
     from omnirt_lab.lab.history import History
     from omnirt_lab.lab.jobs import Job
+    from omnirt_lab.lab.profile import Profile
     from omnirt_lab.lab.replay import Replay
     from omnirt_lab.lab.results import GenerateResult, RunReport
     from omnirt_lab.lab.session import Lab
@@ -63,6 +65,7 @@ _HOME_OF: Final = {
             "models",
             "observe",
             "panel",
+            "profile",
             "publish",
             "replay",
             "submit",
@@ -80,6 +83,7 @@ _HOME_OF: Final = {
     "History": "omnirt_lab.lab.history",
     "Job": "omnirt_lab.lab.jobs",
     "Lab": "omnirt_lab.lab.session",
+    "Profile": "omnirt_lab.lab.profile",
     "Replay": "omnirt_lab.lab.replay",
     "Sweep": "omnirt_lab.lab.sweep",
     "Validation": "omnirt_lab.lab.validation",
@@ -99,6 +103,7 @@ __all__ = [
     "Job",
     "Lab",
     "LabError",
+    "Profile",
     "Replay",
     "RunReport",
     "Sweep",
@@ -114,6 +119,7 @@ __all__ = [
     "models",
     "observe",
     "panel",
+    "profile",
     "publish",
     "replay",
     "submit",

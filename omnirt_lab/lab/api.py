@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from omnirt_lab.lab.panel import panel_of
+from omnirt_lab.lab.profile import Profile
 from omnirt_lab.lab.session import Lab
 
 if TYPE_CHECKING:
@@ -47,3 +48,24 @@ def panel(model: str | None = None) -> Panel:
         If there is no such model.
     """
     return panel_of(LAB.submit, LAB.journal, model)
+
+
+def profile(*, sort: str = "self_cpu_time_total", top: int = 10) -> Profile:
+    """Profile a block of code with torch's profiler, by the stages of the runs in it: `with profile() as found:`.
+
+    Profiling slows the runs; each says so in its report.
+
+    Parameters
+    ----------
+    sort
+        What the operators are ordered by, in torch's words: `self_cpu_time_total`, `cpu_time_total`,
+        `self_device_time_total`, `device_time_total` or `count`.
+    top
+        How many operators of each stage are shown; `to_pandas()` has all of them.
+
+    Raises
+    ------
+    InvalidRequestError
+        For another `sort` or `top`; when the block begins, if torch's profiler is running already.
+    """
+    return Profile(lambda: LAB.engine, sort=sort, top=top)

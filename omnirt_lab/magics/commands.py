@@ -17,6 +17,7 @@ from omnirt_lab.lab.words import (
     read_line,
     write_history,
 )
+from omnirt_lab.magics.profiling import profile
 
 
 def run_parser() -> WordsParser:
@@ -106,4 +107,5 @@ COMMANDS: Final[dict[str, Callable[[str], Any]]] = {
     "replay": replay,
     "compare": compare,
     "sweep": sweep,
+    "profile": profile,
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from omnirt_lab.lab import api as lab
-from omnirt_lab.lab.words import VALUES
+from omnirt_lab.lab.words import VALUES, WordsParser
 from omnirt_lab.magics.commands import COMMANDS, run_parser
+from omnirt_lab.magics.profiling import COMMAND as PROFILE
+from omnirt_lab.magics.profiling import cell_parser, line_parser
+from omnirt_lab.views.operators import SORTS
 
 
 class CompletionEvent(Protocol):
@@ -26,11 +30,20 @@ def complete(_shell: object, event: CompletionEvent) -> list[str]:
         return [source.name for source in lab.models()]
     if before in VALUES:
         return list(VALUES[before])
+    if before == "--sort":
+        return list(SORTS)
     if before in ("--image", "--mask"):
         return _files(event.symbol)
     if before.startswith("%") and not event.symbol.startswith("-"):
         return list(COMMANDS)
-    return [option for action in run_parser()._actions for option in action.option_strings]  # noqa: SLF001  # argparse has no public list
+    return [option for action in _parser_of(words)._actions for option in action.option_strings]  # noqa: SLF001  # argparse has no public list
+
+
+def _parser_of(words: Sequence[str]) -> WordsParser:
+    """What will parse the line."""
+    if words[1:2] == [PROFILE]:
+        return cell_parser() if words[0].startswith("%%") else line_parser()
+    return run_parser()
 
 
 def _files(begun: str) -> list[str]:

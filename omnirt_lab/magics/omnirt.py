@@ -9,6 +9,8 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from omnirt_lab.errors import InvalidRequestError, LabError, RunNotFoundError, UnknownModelError
 from omnirt_lab.magics.commands import COMMANDS, draw, run_parser
+from omnirt_lab.magics.profiling import COMMAND as PROFILE
+from omnirt_lab.magics.profiling import profile_cell
 
 _ASKED_WRONGLY = (InvalidRequestError, UnknownModelError, RunNotFoundError)
 
@@ -22,7 +24,7 @@ class OmnirtMagics(Magics):  # type: ignore[misc]  # IPython's base class is unt
     def omnirt(self, line: str, cell: str | None = None) -> Any:
         """Draw a prompt: `%omnirt a red circle --steps 20`, or with the prompt as the cell below `%%omnirt`.
 
-        `%omnirt --help` lists the options and commands.
+        `%omnirt --help` lists the options and commands. Below `%%omnirt profile` the cell is code to be profiled.
         """
         command, _, rest = line.strip().partition(" ")
         try:
@@ -31,6 +33,8 @@ class OmnirtMagics(Magics):  # type: ignore[misc]  # IPython's base class is unt
                 return None
             if cell is None and command in COMMANDS:
                 return COMMANDS[command](rest)
+            if cell is not None and command == PROFILE:
+                return profile_cell(self.shell, rest, cell)
             return draw(line, cell)
         except _ASKED_WRONGLY as error:
             raise UsageError(_in_short(error)) from error

@@ -15,6 +15,7 @@ from omnirt_lab.pipelines.memory import MemoryMeter, meter_for
 from omnirt_lab.pipelines.occupancy import occupied
 from omnirt_lab.pipelines.preview_decoding import find_decoder
 from omnirt_lab.pipelines.previews import Previews, PreviewViewer
+from omnirt_lab.pipelines.profiler import PROFILED, is_profiled
 from omnirt_lab.pipelines.sink import CallInterceptor, Sink
 from omnirt_lab.pipelines.sites import AnyPipeline, Site, execution_device, find_schedulers, find_sites
 from omnirt_lab.pipelines.stages import StageLog
@@ -90,6 +91,8 @@ class Probe:
             call = self._new_call(sink, sites, should_stop, viewer)
             interception = Interception(call, sink, self._interceptors)
             reading = Reading()
+            if is_profiled():
+                sink.emit(PROFILED)
             try:
                 interception.install(self._pipeline, sites, schedulers)
                 call.begin(entered_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omnirt_lab import Lab, Profile
 from omnirt_lab.export import chrome
 from omnirt_lab.folds import trace
 from omnirt_lab.units import NS_PER_MS
@@ -108,6 +110,31 @@ def test_perfetto_shows_the_open_stage_of_a_lost_run_as_one_that_did_not_end(pag
 
     assert page.evaluate(QUERY, "select name from slice where dur = -1") == [["denoise"]]
     assert page.evaluate(QUERY, "select name, value from stats where severity != 'info' and value > 0") == []
+
+
+def test_perfetto_shows_a_profiles_operators_beneath_their_stages(page: Page, viewer: str, lab: Lab):
+    with Profile(lambda: lab.engine, sort="count", top=5) as profile:
+        lab.generate("a red circle", steps=2, progress=False)
+        lab.generate("a red circle", steps=1, progress=False)
+
+    load(page, viewer, json.dumps(profile.to_chrome_trace()).encode())
+
+    assert page.evaluate(QUERY, "select name, value from stats where severity != 'info' and value > 0") == []
+    calls = sum(total.calls for stage in profile.stages for total in stage.operators)
+    assert page.evaluate(QUERY, "select count(*) from slice where category = 'operator'") == [[calls]]
+    inside = """select stage.name, count(*) from slice stage join slice operator
+        on operator.ts >= stage.ts and operator.ts < stage.ts + stage.dur
+        where stage.category = 'stage' and operator.name = 'aten::conv2d' group by stage.name"""
+    (denoise, decode) = (
+        next(total.calls for total in stage.operators if total.name == "aten::conv2d")
+        for stage in profile.stages
+        if stage.stage in ("denoise", "vae_decode")
+    )
+    assert page.evaluate(QUERY, inside) == [["denoise", denoise], ["vae_decode", decode]]
+    sums_ns = dict(page.evaluate(QUERY, "select name, sum(dur) from slice where category = 'stage' group by name"))
+    timings_ms = Counter(profile.reports[0].timings) + Counter(profile.reports[1].timings)
+    assert {f"{name}_ms": dur_ns / NS_PER_MS for name, dur_ns in sums_ns.items()} == pytest.approx(timings_ms)
+    (PICTURES / "perfetto-profile.png").write_bytes(page.screenshot())
 
 
 def test_a_damaged_trace_is_one_that_perfetto_counts_as_an_error(page: Page, viewer: str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,9 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
-from traitlets.config import Config
 
 import omnirt_lab
 from omnirt_lab import GenerateResult, History, RunReport
-from omnirt_lab.lab.api import LAB
-
-
-@pytest.fixture
-def shell() -> Iterator[InteractiveShell]:
-    """An IPython shell with the extension loaded, and a fresh lab behind it."""
-    config = Config()
-    config.HistoryManager.enabled = False
-    shell = InteractiveShell.instance(config=config)
-    shell.run_line_magic("load_ext", "omnirt_lab")
-    yield shell
-    InteractiveShell.clear_instance()
-    LAB.close()
 
 
 def test_a_line_becomes_a_picture_with_its_report(shell: InteractiveShell) -> None:

@@ -51,6 +51,11 @@ assert_type(sweep.explore().selection, pd.DataFrame)
 panel: Panel = lab.panel("tiny-shapes")
 assert_type(panel.reports, tuple[records.RunReport, ...])
 
+with lab.profile(sort="count", top=3) as profile:
+    assert_type(profile, lab.Profile)
+assert_type(profile.reports, tuple[lab.RunReport, ...])
+assert_type(profile.to_pandas(), pd.DataFrame)
+
 job = lab.submit("a red circle", priority=1)
 assert_type(job, lab.Job)
 assert_type(job.result(timeout=60.0), lab.GenerateResult)
