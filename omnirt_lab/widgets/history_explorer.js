@@ -47,9 +47,9 @@ export function matching(runs, wish) {
 /** Sorted by a field, unknown ones last. @param {Run[]} runs @param {string} field @param {boolean} descending */
 function sorted(runs, field, descending) {
   const sign = descending ? -1 : 1;
-  const value = (run) => (field === "prompt" ? run.folded : run[field]);
+  const key = field === "prompt" ? "folded" : field;
   return runs.slice().sort((one, other) => {
-    const [a, b] = [value(one), value(other)];
+    const a = one[key], b = other[key];
     if (a === b) return other.enqueued_at_ms - one.enqueued_at_ms;
     if (a === null || b === null) return a === null ? 1 : -1;
     return a < b ? -sign : sign;
