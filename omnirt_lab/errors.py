@@ -94,6 +94,10 @@ class JobCancelledError(LabError):
 
     code = "job_cancelled"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the place of a stack: who has pressed Stop looks for no fault in the code."""
+        return [f"{type(self).__name__}: {self}", *self.__notes__]
+
 
 class JobTimeoutError(JobCancelledError):
     """The job took longer than its `timeout_s`, and was ended."""

@@ -213,14 +213,23 @@ def _annotations(made: Timeline, axis: Axis) -> list[Figure]:
     return [
         {
             "y": _lane_name(lane),
-            "text": markup(notes[0]),
+            "text": markup(_lane_note(noted)),
             "showarrow": False,
-            **_beside(span, made, axis),
+            **_beside(noted[-1], made, axis),
         }
         for lane in made.lanes
-        for span in lane.spans
-        if (notes := facts.span_notes(span))
+        if (noted := [span for span in lane.spans if facts.span_notes(span)])
     ]
+
+
+def _lane_note(noted: Sequence[Span]) -> str:
+    """What is special about the latest of these bars; bars from one cache are told together, as they stand close."""
+    cache_type = noted[-1].cache_type
+    if len(noted) == 1 or cache_type is None or any(span.cache_type != cache_type for span in noted):
+        return facts.span_notes(noted[-1])[0]
+    known_ns = [span.saved_ns for span in noted if span.saved_ns is not None]
+    saved = f", saved {numbers.duration(ms_from_ns(sum(known_ns)))}" if known_ns else ""
+    return f"{len(noted)} from the {visible(cache_type)} cache{saved}"
 
 
 def _beside(span: Span, made: Timeline, axis: Axis) -> Figure:

@@ -63,6 +63,15 @@ def test_what_a_cache_saved_stands_beside_its_bar():
     ]
 
 
+def test_two_hits_of_a_stage_are_told_together_so_that_their_words_do_not_overlap():
+    tape = sample_events.encoded_from_cache(Tape().enqueue().start())
+    events = sample_events.finished(sample_events.denoised(sample_events.encoded_from_cache(tape))).events
+
+    (note,) = figure_dict(report_of(events))["layout"]["annotations"]
+
+    assert note["text"] == "2 from the text_embedding cache, saved 74.8 ms"
+
+
 def test_backgrounds_are_transparent():
     layout = figure_dict(report_of(sample_events.normal()))["layout"]
 

@@ -101,6 +101,8 @@ def test_it_moves_while_the_cell_is_busy_and_stop_stops_within_two_steps(noteboo
     assert set(report.data) == BUNDLE
     assert "cancelled" in report.data["text/plain"]
     assert error.ename == "JobCancelledError"
+    assert error.traceback[0] == f"JobCancelledError: {error.evalue}"
+    assert "omnirt_lab.get_report" in error.traceback[1]
     assert "widgets" not in saved.metadata
 
 
