@@ -11,7 +11,8 @@ import msgspec
 
 from omnirt_lab.engine.engine import Attend, Engine
 from omnirt_lab.errors import LabError
-from omnirt_lab.records import MAX_PROMPT_CHARS, Config, GenerateRequest, Inputs
+from omnirt_lab.pipelines.task_classes import own_task
+from omnirt_lab.records import MAX_PROMPT_CHARS, Config, GenerateRequest, Inputs, Task
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -83,7 +84,7 @@ def _watch(
 def _begin(call: OwnCall, get_engine: Callable[[], Engine], name: str) -> tuple[Engine, JobWriter] | None:
     """Make the call a job; None where it cannot be one: wrong arguments, or a journal that takes none."""
     try:
-        request = request_of(call.arguments(), model=name)
+        request = request_of(call.arguments(), model=name, task=own_task(type(call.pipeline).__name__))
         engine = get_engine()
         return engine, engine.start(request)
     except (TypeError, LabError) as error:
@@ -91,12 +92,13 @@ def _begin(call: OwnCall, get_engine: Callable[[], Engine], name: str) -> tuple[
         return None
 
 
-def request_of(arguments: Mapping[str, Any], *, model: str) -> GenerateRequest:
+def request_of(arguments: Mapping[str, Any], *, model: str, task: Task) -> GenerateRequest:
     """The request that a call amounts to, as far as a request can say it; `config_resolved` has every argument."""
     prompt = arguments.get("prompt")
     first = prompt[0] if isinstance(prompt, list) and prompt else prompt
     negative = arguments.get("negative_prompt")
     return GenerateRequest(
+        task=task,
         model=model,
         inputs=Inputs(
             prompt=first[:MAX_PROMPT_CHARS] if isinstance(first, str) else "",
@@ -113,6 +115,8 @@ def _config_of(arguments: Mapping[str, Any]) -> Config:
         "width": arguments.get("width"),
         "height": arguments.get("height"),
         "num_images": arguments.get("num_images_per_prompt", 1),
+        "strength": arguments.get("strength"),
+        "num_frames": arguments.get("num_frames"),
     }
     try:
         return msgspec.convert({key: value for key, value in values.items() if value is not None}, Config)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from PIL import Image
 
+from omnirt_lab.errors import PipelineError
 from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.journal import png_with_metadata
 from omnirt_lab.pipelines.outputs import Outputs, output_metadata
@@ -50,6 +51,8 @@ class Export:
         ------
         NotAvailableError
             If there are videos and no encoder.
+        PipelineError
+            If there are sounds and nobody knows their sampling rate.
         StateDirError
             If the disk is full or cannot be written.
         """
@@ -90,7 +93,11 @@ class Export:
         )
 
     def _sound(self, samples: Samples, index: int) -> Artifact:
-        assert self._sample_rate_hz is not None, "whoever calls for sound knows its rate"
+        if self._sample_rate_hz is None:
+            raise PipelineError(
+                "the pipeline does not say how many samples of its sound make a second",
+                hint="Take them from your own call through lab.observe(pipe).",
+            )
         stored = self._writer.artifacts.put_bytes(
             encode_wav(samples, sample_rate_hz=self._sample_rate_hz),
             media_type="audio/wav",

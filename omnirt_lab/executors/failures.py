@@ -71,6 +71,8 @@ def hint_for(error: BaseException) -> str | None:
         return "Make the picture smaller, ask for fewer at a time, or load the model with dtype='float16' on a GPU."
     if "expected all tensors to be on the same device" in str(error).lower():
         return "Components lie on different devices: see device_placement in the report."
+    if isinstance(error, NameError) and error.name:  # diffusers leaves out what it could not import, and calls it
+        return f"If {error.name} is a package that this pipeline needs: pip install {error.name}."
     if isinstance(error, (TypeError, ValueError)):
         return "The pipeline refused an argument: see config_resolved in the report."
     return None

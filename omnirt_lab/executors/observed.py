@@ -15,7 +15,7 @@ from omnirt_lab.errors import InvalidRequestError, PipelineBusyError
 from omnirt_lab.executors.export import Export
 from omnirt_lab.executors.resources import RESOURCES
 from omnirt_lab.executors.timed_stage import timed_stage
-from omnirt_lab.pipelines.call_arguments import DEFAULT_FPS, find_sample_rate_hz
+from omnirt_lab.pipelines.call_arguments import find_sample_rate_hz, frame_rate
 from omnirt_lab.pipelines.environment import environment
 from omnirt_lab.pipelines.outputs import find_outputs
 from omnirt_lab.pipelines.probe import Probe, Reading
@@ -180,7 +180,7 @@ class ObservedCall:
                 export = Export(
                     self._writer,
                     seeds=[None] * outputs.count,
-                    fps=DEFAULT_FPS,
+                    fps=frame_rate(self._call.pipeline, self._writer.job.request),
                     sample_rate_hz=find_sample_rate_hz(self._call.pipeline),
                 )
                 return export.store(outputs)

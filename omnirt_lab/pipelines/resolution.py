@@ -70,10 +70,15 @@ def _device_of(pipeline: AnyPipeline, part: torch.nn.Module, held_on: str | None
     brought_to = _hook_device(part)
     if brought_to is not None and brought_to != held_on:
         return f"{brought_to} (offloaded)"
-    registry = vars(part).get("_diffusers_hook")
-    if registry is not None and registry.get_hook("group_offloading") is not None:
+    if _is_group_offloaded(part):
         return f"{execution_device(pipeline)} (offloaded)"
     return held_on
+
+
+def _is_group_offloaded(part: torch.nn.Module) -> bool:
+    """Whether diffusers brings groups of its layers; where each layer is one, the hooks are on the layers alone."""
+    registries = (vars(layer).get("_diffusers_hook") for layer in part.modules())
+    return any(found is not None and found.get_hook("group_offloading") is not None for found in registries)
 
 
 def _hook_device(part: torch.nn.Module) -> str | None:

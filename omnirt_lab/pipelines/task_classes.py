@@ -42,6 +42,7 @@ _TASK_WORDS: Final[tuple[tuple[str, Task], ...]] = (
     ("LTX", "text2video"),
     ("Audio", "text2audio"),
     ("Music", "text2audio"),
+    ("AceStep", "text2audio"),
 )
 """For classes that no table has: the first word found in the class name. Diffusers names its classes by task."""
 
@@ -63,6 +64,13 @@ def pipeline_class_for(pipeline_class: str, task: Task) -> str | None:
     if sibling is None and _task_by_name(pipeline_class) == task and (task == "edit" or not families):
         return pipeline_class
     return sibling
+
+
+def own_task(pipeline_class: str) -> Task:
+    """What a call of this class does: by diffusers' tables, else by its name."""
+    named = _task_by_name(pipeline_class)
+    listed = [task for task, table in _read_tables().items() if pipeline_class in table.values()]
+    return named if named == "edit" or named in listed or not listed else listed[0]
 
 
 def _task_by_name(pipeline_class: str) -> Task:

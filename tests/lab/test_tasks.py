@@ -248,5 +248,7 @@ def test_an_observed_pipelines_videos_are_kept_as_videos(lab: Lab) -> None:
 
     wan(**tiny.call_options("wan", steps=1))
 
-    (video,) = lab.last_report().artifacts
-    assert (video.media_type, video.frame_count, video.seed) == ("video/mp4", 5, None)
+    report = lab.last_report()
+    (video,) = report.artifacts
+    assert (video.media_type, video.frame_count, video.fps, video.seed) == ("video/mp4", 5, 16, None)
+    assert (report.task, report.request.config.num_frames) == ("text2video", 5)

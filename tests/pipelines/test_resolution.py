@@ -8,6 +8,7 @@ import torch
 from accelerate import cpu_offload
 
 from omnirt_lab.pipelines.resolution import resolve, to_json
+from omnirt_lab.pipelines.setup import Setup, make_ready
 from omnirt_lab.records import Resolved
 from tests.pipelines import tiny
 
@@ -92,6 +93,14 @@ def test_weights_that_wait_elsewhere_are_called_offloaded(sd):
 
     assert unet.device == "cpu (offloaded)"
     assert unet.fingerprint is None
+
+
+def test_weights_that_are_brought_in_groups_are_called_offloaded(sd):
+    make_ready(sd, Setup(offload="group"), torch.device("cpu"))
+
+    components = resolve(sd, {}).components
+
+    assert {components[name].device for name in ("unet", "vae", "text_encoder")} == {"cpu (offloaded)"}
 
 
 @pytest.mark.cuda

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from omnirt_lab.pipelines.task_classes import pipeline_class_for, tasks_of
+from omnirt_lab.pipelines.task_classes import own_task, pipeline_class_for, tasks_of
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,21 @@ def test_a_task_has_its_class_on_the_same_weights(saved_as, task, expected):
 )
 def test_a_class_in_no_table_goes_by_its_name(pipeline_class, tasks):
     assert tasks_of(pipeline_class) == tasks
+
+
+@pytest.mark.parametrize(
+    ("pipeline_class", "task"),
+    [
+        ("StableDiffusionPipeline", "text2image"),
+        ("FluxImg2ImgPipeline", "image2image"),
+        ("FluxFillPipeline", "inpaint"),
+        ("FluxKontextPipeline", "edit"),
+        ("QwenImageEditPlusPipeline", "edit"),
+        ("WanImageToVideoPipeline", "image2video"),
+        ("WanPipeline", "text2video"),
+        ("StableAudioPipeline", "text2audio"),
+        ("SomebodysOwnPipeline", "text2image"),
+    ],
+)
+def test_a_class_has_one_task_of_its_own(pipeline_class, task):
+    assert own_task(pipeline_class) == task
