@@ -7,6 +7,8 @@ RUN = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 # The small model gains nothing from a second thread, and on a busy machine its steps wait long for it.
 export OMP_NUM_THREADS ?= 1
+# Tests run in so many processes; a file's tests stay together, for they share its servers.
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check-types check-layers system-packages unit wheel binder bench readme-picture clean
@@ -53,7 +55,7 @@ system-packages:  ## Chromium and Prometheus for the tests that drive them, wher
 	else echo "install chromium and prometheus to run the tests that drive them; they are skipped"; fi
 
 unit: system-packages $(VENV)/.dev
-	$(RUN)/pytest
+	$(RUN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 wheel: $(VENV)/.dev  ## build the wheel and try what is in it
 	rm -rf dist
