@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from omnirt_lab.lab.panel import panel_of
 from omnirt_lab.lab.profile import Profile
 from omnirt_lab.lab.session import Lab
-
-if TYPE_CHECKING:
-    from omnirt_lab.widgets.panel import Panel
 
 LAB: Final = Lab()
 
@@ -28,26 +24,9 @@ last_report = LAB.last_report
 replay = LAB.replay
 get_job = LAB.get_job
 models = LAB.models
+panel = LAB.panel
 configure = LAB.configure
 cache: Final = LAB.cache
-
-
-def panel(model: str | None = None) -> Panel:
-    """A form over a model's real options, with what it makes beneath it: for those who don't write code.
-
-    Runs are queued for this process's worker thread, so that cells go on working; they stand in the history.
-
-    Parameters
-    ----------
-    model
-        The one to begin with: a built-in name, a local folder, or a hub id.
-
-    Raises
-    ------
-    UnknownModelError
-        If there is no such model.
-    """
-    return panel_of(LAB.submit, LAB.journal, model)
 
 
 def profile(*, sort: str = "self_cpu_time_total", top: int = 10) -> Profile:

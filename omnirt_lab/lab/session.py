@@ -19,6 +19,7 @@ from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.options import RequestOptions, with_request_options
+from omnirt_lab.lab.panel import panel_of
 from omnirt_lab.lab.plan import plan_of
 from omnirt_lab.lab.replay import Replay, Source, compared, recorded
 from omnirt_lab.lab.results import GenerateResult, result_of
@@ -29,6 +30,8 @@ from omnirt_lab.records import AnyEvent
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+
+    from omnirt_lab.widgets.panel import Panel
 
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
 
@@ -300,6 +303,23 @@ class Lab(Archive):
             If this process has published nothing under this name.
         """
         self._publications.unpublish(name)
+
+    def panel(self, model: str | None = None) -> Panel:
+        """A form over a model's real options, with what it makes beneath it: for those who don't write code.
+
+        Its runs are queued for this process's worker thread, so that cells go on working; the history has them.
+
+        Parameters
+        ----------
+        model
+            The one to begin with, as `generate` takes it.
+
+        Raises
+        ------
+        UnknownModelError
+            If there is no such model.
+        """
+        return panel_of(self.submit, self.journal, model)
 
     def configure(
         self,

@@ -6,13 +6,15 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
+import omnirt_lab
 from omnirt_lab import Lab
-from omnirt_lab.lab.panel import panel_of
+from omnirt_lab.errors import UnknownModelError
 from omnirt_lab.widgets.panel import Panel
 from tests.notebook.jupyterlab import WAIT_MS, JupyterLab
 
@@ -30,7 +32,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def panel(lab: Lab) -> Iterator[Panel]:
-    made = panel_of(lab.submit, lab.journal, None)
+    made = lab.panel()
     yield made
     made.close()
 
@@ -104,6 +106,18 @@ def test_a_run_starts_from_an_uploaded_picture_and_remembers_it(panel: Panel):
     panel._cards[0]._load.click()
 
     assert start.value == stored is not None
+
+
+def test_a_panel_begins_with_the_wanted_model_and_there_is_none_for_one_that_does_not_exist(lab: Lab):
+    with pytest.raises(UnknownModelError, match="no-such-model"):
+        lab.panel("no-such-model")
+    folder = str(Path(omnirt_lab.__file__).parent / "tiny_shapes" / "weights")
+
+    panel = lab.panel(folder)
+
+    assert panel._form.model.value == folder
+    assert panel._form.model.options == (folder, "tiny-shapes")
+    panel.close()
 
 
 @pytest.mark.parametrize(
