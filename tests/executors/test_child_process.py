@@ -23,6 +23,7 @@ from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.executors.subprocess_call import EXECUTOR
 from omnirt_lab.executors.subprocess_child import ChildProcess
 from tests.executors import environments
+from tests.executors.processes import children
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a child takes over pipes, which Windows does not do")
 
@@ -158,7 +159,7 @@ def test_a_cleared_cache_and_a_closed_lab_have_no_child(lab: Lab) -> None:
         end()
 
         assert child.has_ended
-        assert psutil.Process().children() == []
+        assert children() == []
 
 
 def test_a_forked_process_leaves_its_parent_s_child_alone() -> None:

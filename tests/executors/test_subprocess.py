@@ -30,6 +30,7 @@ from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.replay import pixels
 from omnirt_lab.records import AnyEvent, RunReport, Step
 from tests.executors import environments
+from tests.executors.processes import children
 from tests.pipelines import tiny
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a child takes over pipes, which Windows does not do")
@@ -39,6 +40,9 @@ QUICK = {"steps": 3, "seed": 7, "progress": False}
 APART = {**QUICK, "execution_mode": "subprocess"}
 ENDLESS = {**APART, "steps": 1_000, "width": 128, "height": 128}
 DEADLINE_S = 120.0
+GRACE_S = 60.0
+"""Long enough for a step on a busy machine: a child that is killed for it would have to be started again."""
+
 OF_THE_RUN = {
     "run_id", "trace_id", "worker_id", "execution_mode", "enqueued_at_ms", "finished_at_ms", "queue_wait_ms",
     "duration_ms", "timings", "stages", "steps", "memory", "cache_hits", "cache_details", "backend_timeline", "request",
@@ -56,12 +60,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(home / "state") as opened:
         opened.configure(
             subprocess_python=environments.make(home / "other", sitecustomize=environments.BREAKABLE),
-            cancel_grace_s=60,
+            cancel_grace_s=GRACE_S,
         )
         yield opened
     SETTINGS.current = before
     assert [thread.name for thread in threading.enumerate() if thread.name == "omnirt-child"] == []
-    assert psutil.Process().children(recursive=True) == []
+    assert children() == []
     assert {name for name in _open_files() - files if name.startswith("pipe:")} == set()
 
 
@@ -168,7 +172,7 @@ def test_a_cancel_is_heard_within_a_step_and_leaves_the_child_usable(lab: Lab) -
 
 
 def test_a_running_job_shows_the_previews_that_the_child_makes(lab: Lab) -> None:
-    job = _submit(lab, **ENDLESS)
+    job = _submit(lab, steps=1_000)
 
     for event in job.events(timeout=DEADLINE_S):
         preview = lab.journal.find_preview(job.id) if isinstance(event, Step) else None
@@ -226,7 +230,7 @@ def test_a_child_that_is_killed_in_the_middle_of_a_run_fails_that_run_alone(lab:
     assert report.error is not None
     assert (report.error.type, report.error.stage) == ("ChildDiedError", "denoise")
     assert report.error.hint
-    assert psutil.Process().children(recursive=True) == []
+    assert children() == []
 
 
 def test_a_run_that_hangs_is_killed_when_its_time_is_over_though_it_holds_the_interpreter(lab: Lab) -> None:
@@ -238,7 +242,7 @@ def test_a_run_that_hangs_is_killed_when_its_time_is_over_though_it_holds_the_in
     assert (job.state, len(job.report.steps)) == ("cancelled", 3)
     assert job.report.error is not None
     assert (job.report.error.type, job.report.error.stage) == ("JobTimeoutError", "denoise")
-    assert psutil.Process().children(recursive=True) == []
+    assert children() == []
 
 
 def test_a_child_without_memory_ends_its_run_and_itself(lab: Lab) -> None:
@@ -269,6 +273,7 @@ def test_a_child_that_does_not_hear_a_cancel_is_killed(lab: Lab) -> None:
 
     with pytest.raises(JobCancelledError):
         job.result(timeout=DEADLINE_S)
+    lab.configure(cancel_grace_s=GRACE_S)
     assert job.state == "cancelled"
     assert not psutil.pid_exists(child.pid)
 
@@ -288,7 +293,7 @@ def _wait_for_a_step(job: Job) -> None:
 
 def _child() -> psutil.Process:
     """The one child of this process."""
-    (child,) = psutil.Process().children()
+    (child,) = children()
     return child
 
 
