@@ -45,8 +45,14 @@ REQUEST = GenerateRequest(
 
 
 @pytest.fixture
-def writer() -> Iterator[JobWriter]:
-    with Journal.open() as journal, journal.worker() as worker:
+def journal() -> Iterator[Journal]:
+    with Journal.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def writer(journal: Journal) -> Iterator[JobWriter]:
+    with journal.worker() as worker:
         claimed = journal.claim(journal.enqueue(REQUEST, owner=worker).job_id, worker)
         assert claimed is not None
         yield claimed
@@ -126,6 +132,17 @@ def test_events_of_one_block_travel_together_and_those_of_other_threads_do_not_w
     for message in line.said:
         relay.take(message)
     assert [(event.t_ns, event.data.index) for event in writer.events if isinstance(event, Step)] == [(5, 0), (9, 1)]
+
+
+def test_a_preview_is_shown_where_the_journal_is(writer: JobWriter, journal: Journal) -> None:
+    line = Line(writer)
+    line.remote.show_preview(b"\x89PNG", media_type="image/png", step=4)
+
+    Relay(writer).take(line.said[0])
+
+    preview = journal.find_preview(writer.job.job_id)
+    assert preview is not None
+    assert (preview.step, preview.content) == (4, b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -171,21 +171,6 @@ def test_a_cancel_is_heard_within_a_step_and_leaves_the_child_usable(lab: Lab) -
     assert _child_of(lab.generate(PROMPT, **APART).report) == _child_of(job.report)
 
 
-def test_a_running_job_shows_the_previews_that_the_child_makes(lab: Lab) -> None:
-    job = _submit(lab, steps=1_000)
-
-    for event in job.events(timeout=DEADLINE_S):
-        preview = lab.journal.find_preview(job.id) if isinstance(event, Step) else None
-        if preview is not None:
-            break
-
-    assert preview is not None
-    assert len(preview.content) > 100
-    job.cancel()
-    with pytest.raises(JobCancelledError):
-        job.result(timeout=DEADLINE_S)
-
-
 def test_ctrl_c_cancels_the_run_and_leaves_the_child_usable(lab: Lab) -> None:
     def interrupt(event: AnyEvent) -> None:
         if isinstance(event, Step) and event.data.index == 1:
