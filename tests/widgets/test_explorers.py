@@ -16,7 +16,7 @@ from omnirt_lab.journal import Journal
 from omnirt_lab.lab.plan import plan_of
 from omnirt_lab.records import Artifact, ErrorInfo, JobFailedData
 from tests.journal.writing import begin, run, wish
-from tests.notebook.jupyterlab import WAIT_MS, JupyterLab
+from tests.notebook.jupyterlab import WAIT_MS, JupyterLab, Notebook
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
@@ -41,58 +41,6 @@ def pictured(journal: Journal, colour: str) -> Artifact:
 def transforms(images: Locator) -> list[str]:
     found: list[str] = images.evaluate_all("images => images.map(image => image.style.transform)")
     return found
-
-
-@pytest.mark.browser
-def test_in_jupyterlab_one_zoom_is_laid_over_all_pictures_and_f_flips_through_them(
-    jupyterlab: JupyterLab, browser: Browser
-):
-    journal = jupyterlab.serving.journal
-    with journal.worker() as worker:
-        runs = [
-            run(journal, worker, wish(prompt), artifacts=(pictured(journal, first), pictured(journal, "black")))
-            for prompt, first in (("a red circle", "crimson"), (WICKED, "teal"), ("a third", "gold"))
-        ]
-    ids = ", ".join(repr(report.run_id) for report in runs)
-    path = jupyterlab.write(
-        f"import omnirt_lab as lab\nexplorer = lab.compare({ids}).explore()\nexplorer", "explorer.index"
-    )
-    with jupyterlab.open(browser, path) as notebook:
-        notebook.page.set_default_timeout(WAIT_MS)
-        shown = notebook.run(0)
-        stage = shown.get_by_role("application", name="Pictures")
-        images = stage.locator("img")
-        images.nth(2).evaluate("image => image.decode()")
-        assert "”" in shown.get_by_text(WICKED).first.inner_text()
-        notebook.screenshot("compare-explorer-light", of=notebook.cell(0))
-
-        images.nth(1).hover()
-        notebook.page.keyboard.down("Control")
-        notebook.page.mouse.wheel(0, -200)
-        notebook.page.keyboard.up("Control")
-        zoomed = transforms(images)
-        stage.press("ArrowRight")
-        moved = transforms(images)
-        assert "scale(1.25" in zoomed[0]
-        assert len(set(zoomed)) == len(set(moved)) == 1
-        assert moved != zoomed
-
-        stage.press("f")
-        assert [image.is_visible() for image in images.all()] == [True, False, False]
-        stage.press("f")
-        assert [image.is_visible() for image in images.all()] == [False, True, False]
-        stage.press("d")
-        assert [image.is_visible() for image in images.all()] == [False, True, True]
-        shown.get_by_text("A and B: difference").wait_for()
-        notebook.use_theme("dark")
-        notebook.screenshot("compare-explorer-dark", of=notebook.cell(0))
-
-        shown.get_by_label("Picture", exact=True).select_option("1")
-        shown.get_by_text("A and B: no difference").wait_for()
-        assert notebook.run(1).locator("pre").last.inner_text().strip() == "1"
-        assert notebook.page.evaluate("window.hacked") is None
-    assert notebook.problems == []
-    assert notebook.asked_elsewhere == []
 
 
 def swept(journal: Journal, prompt: str, options: dict[str, list[float]], name: str) -> None:
@@ -179,43 +127,98 @@ sweep = Sweep(lambda: LAB.engine, plan_of({prompt!r}, {options}), "brushed").res
 explorer = sweep.explore()
 explorer
 """
+COMPARE, INDEX, BRUSH, SELECTION, SET = range(5)
 
 
-@pytest.mark.browser
-def test_in_jupyterlab_what_is_brushed_is_a_dataframe_in_the_next_cell(jupyterlab: JupyterLab, browser: Browser):
-    swept(jupyterlab.serving.journal, WICKED, OPTIONS, "brushed")
+@pytest.fixture(scope="module")
+def notebook(jupyterlab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
+    """One notebook for both explorers, over runs that another process has made; no torch is loaded."""
+    journal = jupyterlab.serving.journal
+    with journal.worker() as worker:
+        runs = [
+            run(journal, worker, wish(prompt), artifacts=(pictured(journal, first), pictured(journal, "black")))
+            for prompt, first in (("a red circle", "crimson"), (WICKED, "teal"), ("a third", "gold"))
+        ]
+    ids = ", ".join(repr(report.run_id) for report in runs)
+    swept(journal, WICKED, OPTIONS, "brushed")
     path = jupyterlab.write(
+        f"import omnirt_lab as lab\nsides = lab.compare({ids}).explore()\nsides",
+        "sides.index",
         SWEEP.format(prompt=WICKED, options=OPTIONS).strip(),
         "list(zip(explorer.selection.steps, explorer.selection.guidance_scale, explorer.selection.state))",
         "explorer.brushes = [dict(axis=0, low=0.9, high=1.0)]",
     )
-    with jupyterlab.open(browser, path) as notebook:
-        notebook.page.set_default_timeout(WAIT_MS)
-        shown = notebook.run(0)
-        shown.get_by_text("6 of 6 runs").wait_for()
-        notebook.screenshot("sweep-explorer-light", of=notebook.cell(0))
+    with jupyterlab.open(browser, path) as opened:
+        opened.page.set_default_timeout(WAIT_MS)
+        yield opened
 
-        shown.get_by_role("group", name="guidance_scale").press("ArrowUp")
-        box = shown.get_by_role("group", name="steps").locator(".oms-track").bounding_box()
-        assert box is not None
-        middle = box["x"] + box["width"] / 2
-        notebook.page.mouse.move(middle, box["y"] + 2)
-        notebook.page.mouse.down()
-        notebook.page.mouse.move(middle, box["y"] + box["height"] * 0.6, steps=4)
-        notebook.page.mouse.up()
 
-        shown.get_by_text("2 of 6 runs").wait_for()
-        shown.get_by_text("as a table").click()
-        notebook.use_theme("dark")
-        notebook.screenshot("sweep-explorer-dark", of=notebook.cell(0))
-        assert "[(4, 5.0, 'succeeded'), (6, 5.0, 'failed')]" in notebook.run(1).inner_text()
-        assert shown.get_by_role("group", name="steps, 4 to 6").count() == 1
+@pytest.mark.browser
+def test_in_jupyterlab_one_zoom_is_laid_over_all_pictures_and_f_flips_through_them(notebook: Notebook):
+    shown = notebook.run(COMPARE)
+    stage = shown.get_by_role("application", name="Pictures")
+    images = stage.locator("img")
+    images.nth(2).evaluate("image => image.decode()")
+    assert "”" in shown.get_by_text(WICKED).first.inner_text()
+    notebook.screenshot("compare-explorer-light", of=notebook.cell(COMPARE))
 
-        notebook.run(2)
-        shown.get_by_text("2 of 6 runs").wait_for()
-        assert "[(6, 1.0, 'succeeded'), (6, 5.0, 'failed')]" in notebook.run(1).inner_text()
-        shown.get_by_role("button", name="Clear brushes").click()
-        shown.get_by_text("6 of 6 runs").wait_for()
-        assert notebook.page.evaluate("window.hacked") is None
+    images.nth(1).hover()
+    notebook.page.keyboard.down("Control")
+    notebook.page.mouse.wheel(0, -200)
+    notebook.page.keyboard.up("Control")
+    zoomed = transforms(images)
+    stage.press("ArrowRight")
+    moved = transforms(images)
+    assert "scale(1.25" in zoomed[0]
+    assert len(set(zoomed)) == len(set(moved)) == 1
+    assert moved != zoomed
+
+    stage.press("f")
+    assert [image.is_visible() for image in images.all()] == [True, False, False]
+    stage.press("f")
+    assert [image.is_visible() for image in images.all()] == [False, True, False]
+    stage.press("d")
+    assert [image.is_visible() for image in images.all()] == [False, True, True]
+    shown.get_by_text("A and B: difference").wait_for()
+    notebook.use_theme("dark")
+    notebook.screenshot("compare-explorer-dark", of=notebook.cell(COMPARE))
+
+    shown.get_by_label("Picture", exact=True).select_option("1")
+    shown.get_by_text("A and B: no difference").wait_for()
+    assert notebook.run(INDEX).locator("pre").last.inner_text().strip() == "1"
+    assert notebook.page.evaluate("window.hacked") is None
+    assert notebook.problems == []
+    assert notebook.asked_elsewhere == []
+
+
+@pytest.mark.browser
+def test_in_jupyterlab_what_is_brushed_is_a_dataframe_in_the_next_cell(notebook: Notebook):
+    notebook.use_theme("light")
+    shown = notebook.run(BRUSH)
+    shown.get_by_text("6 of 6 runs").wait_for()
+    notebook.screenshot("sweep-explorer-light", of=notebook.cell(BRUSH))
+
+    shown.get_by_role("group", name="guidance_scale").press("ArrowUp")
+    box = shown.get_by_role("group", name="steps").locator(".oms-track").bounding_box()
+    assert box is not None
+    middle = box["x"] + box["width"] / 2
+    notebook.page.mouse.move(middle, box["y"] + 2)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(middle, box["y"] + box["height"] * 0.6, steps=4)
+    notebook.page.mouse.up()
+
+    shown.get_by_text("2 of 6 runs").wait_for()
+    shown.get_by_text("as a table").click()
+    notebook.use_theme("dark")
+    notebook.screenshot("sweep-explorer-dark", of=notebook.cell(BRUSH))
+    assert "[(4, 5.0, 'succeeded'), (6, 5.0, 'failed')]" in notebook.run(SELECTION).inner_text()
+    assert shown.get_by_role("group", name="steps, 4 to 6").count() == 1
+
+    notebook.run(SET)
+    shown.get_by_text("2 of 6 runs").wait_for()
+    assert "[(6, 1.0, 'succeeded'), (6, 5.0, 'failed')]" in notebook.run(SELECTION).inner_text()
+    shown.get_by_role("button", name="Clear brushes").click()
+    shown.get_by_text("6 of 6 runs").wait_for()
+    assert notebook.page.evaluate("window.hacked") is None
     assert notebook.problems == []
     assert notebook.asked_elsewhere == []
