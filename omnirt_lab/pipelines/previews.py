@@ -14,9 +14,9 @@ from omnirt_lab.pipelines.sink import Sink
 from omnirt_lab.records import WarningData
 from omnirt_lab.units import NS_PER_S
 
-TIMES_THE_COST: Final = 125
-"""A preview may begin when so many times what all of them cost, its own expected cost included, has passed: 0.8 %, so
-that one which takes longer than the last did stays below 1 % too."""
+TIMES_THE_COST: Final = 160
+"""A preview may begin when so many times what all of them cost, its own expected cost included, has passed: 0.6 %, so
+that one which takes longer than the last did, and the view that shows it, stay below 1 % together."""
 
 INTERVAL_NS: Final = NS_PER_S // 10
 

@@ -30,7 +30,7 @@ UPDATE_EVERY_S: Final = 0.1
 
 TIMES_THE_COST: Final = 500
 """After an update, so many times what it took the processor must pass before the next one: 0.2 %, as the previews that
-a view asks for may take 0.8 %."""
+a view asks for may take 0.6 %."""
 
 _log: Final = logging.getLogger(__name__)
 
