@@ -66,10 +66,15 @@ def submit(
     ------
     InvalidRequestError, UnknownModelError
         For what the server does not do for strangers.
+    ArtifactNotFoundError
+        If an input is no stored picture.
     QueueFullError
         If the queue is full.
     """
     _require_allowed(limits, request)
+    for sha256 in (request.inputs.image, request.inputs.mask):
+        if sha256 is not None:
+            journal.artifacts.path(sha256)
     caller = caller or Caller()
     parent = _TRACEPARENT.fullmatch(caller.traceparent or "")
     return journal.enqueue(

@@ -22,7 +22,10 @@ DEFAULT_SEED: Final = 0
 """Of every cell where no seed was asked for, so that pictures differ by what is swept alone."""
 
 _MAX_NAME: Final = 80
-_OUTERMOST: Final = ("model", "task", "dtype", "device", "adapters", "prompt", "negative_prompt")
+_OUTERMOST: Final = (
+    "model", "task", "preset", "dtype", "device", "device_map", "offload", "quantization", "channels_last", "compile",
+    "adapters", "prompt", "negative_prompt", "image", "mask",
+)  # fmt: skip
 """Changed as seldom as can be: first what loads a pipeline anew, then what encodes a text anew."""
 
 _OTHER_NAMES: Final = {"seeds": "seed", "prompts": "prompt"}

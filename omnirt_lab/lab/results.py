@@ -74,8 +74,8 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
         return content
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """The report as one HTML page with its pictures inside, also written to `path` if given; needs no network."""
-        page = html.report_html(self, self.pictures())
+        """The report as one HTML page with its outputs inside, also written to `path` if given; needs no network."""
+        page = html.report_html(self, self.pictures(), self._media())
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
@@ -132,6 +132,17 @@ class RunReport(records.RunReport, frozen=True, kw_only=True):
                 found.append(STORES.read(artifact.preview_sha256 or artifact.sha256))
             except ArtifactNotFoundError:
                 continue
+        return found
+
+    def _media(self) -> list[tuple[str, bytes]]:
+        """Media type and stored file of its videos and sounds, without those that were purged."""
+        found = []
+        for artifact in self.artifacts:
+            if artifact.preview_sha256 is not None:
+                try:
+                    found.append((artifact.media_type, STORES.read(artifact.sha256)))
+                except ArtifactNotFoundError:
+                    continue
         return found
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002  # IPython's

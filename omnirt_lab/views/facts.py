@@ -55,6 +55,8 @@ def settings(report: RunReport) -> tuple[str, ...]:
     parts.append(_seed(report))
     if "scheduler" in report.components:
         parts.append(report.components["scheduler"].class_name)
+    if config.preset is not None:
+        parts.append(f"preset {config.preset}")
     return tuple(part for part in parts if part)
 
 

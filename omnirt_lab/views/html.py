@@ -33,7 +33,7 @@ h2 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
 .figures dd { font-size: 1.35rem; margin: 0; font-variant-numeric: tabular-nums; }
 .figures dt { color: var(--muted); }
 .pictures { display: flex; flex-wrap: wrap; gap: .75rem; }
-.pictures img { min-width: 12rem; max-width: 100%; image-rendering: auto; border-radius: 6px; }
+.pictures img, .pictures video { min-width: 12rem; max-width: 100%; image-rendering: auto; border-radius: 6px; }
 svg { width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 svg .muted { fill: var(--muted); }
@@ -46,13 +46,15 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; }
 """
 
 
-def report_html(report: RunReport, pictures: Sequence[bytes] = ()) -> str:
+def report_html(report: RunReport, pictures: Sequence[bytes] = (), media: Sequence[tuple[str, bytes]] = ()) -> str:
     """The whole page. Whatever a person or a model wrote in it is escaped.
 
     Parameters
     ----------
     pictures
-        PNG files that the run made, in order.
+        PNG files that show what the run made, in order.
+    media
+        Media type and file of what is to be played: `video/mp4`, `audio/wav`.
     """
     title = escape(f"{facts.model(report)} · {report.task} · {facts.outcome(report)}")
     made = timeline.of_report(report)
@@ -62,6 +64,7 @@ def report_html(report: RunReport, pictures: Sequence[bytes] = ()) -> str:
         f'<p class="muted">{escape(" · ".join(facts.settings(report)))}</p></header>',
         _key_figures(report),
         _pictures(report, pictures),
+        _players(media),
         _section("Where the time and memory went", waterfall_svg(made) if made.lanes else ""),
         _section("Facts", _table(_facts(report))),
         _section("Reading it", f"<pre>{escape(findings_text(diagnosis.diagnose(report)))}</pre>"),
@@ -90,6 +93,15 @@ def _pictures(report: RunReport, pictures: Sequence[bytes]) -> str:
         f'<img alt="{what}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">' for picture in pictures
     )
     return f'<div class="pictures">{images}</div>'
+
+
+def _players(media: Sequence[tuple[str, bytes]]) -> str:
+    players = "".join(
+        f'<{kind} controls src="data:{escape(media_type)};base64,{base64.b64encode(content).decode()}"></{kind}>'
+        for media_type, content in media
+        if (kind := media_type.partition("/")[0]) in ("video", "audio")
+    )
+    return f'<div class="pictures">{players}</div>' if players else ""
 
 
 def _facts(report: RunReport) -> Iterator[tuple[str, str]]:

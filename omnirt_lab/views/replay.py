@@ -23,10 +23,10 @@ def replay_text(
 
 def _sentence(verdict: str, max_abs_diff: int | None) -> str:
     if verdict == "bit_exact":
-        return "bit-exact, every pixel is the same"
+        return "bit-exact, every value is the same"
     if max_abs_diff is None:
-        return "different: the pictures do not have the same number or size"
-    return f"{verdict}, a colour value differs by up to {max_abs_diff} of 255"
+        return "different: the outputs do not have the same number or size"
+    return f"{verdict}, a value differs by up to {max_abs_diff} of 255"
 
 
 def _short(value: Json) -> str:

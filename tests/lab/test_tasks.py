@@ -184,7 +184,8 @@ def test_a_prompt_becomes_a_video(lab: Lab, models: dict[str, str], tmp_path: Pa
     assert [strip.width > 2 * 32 for strip in strips] == [True, True]
     assert json.loads(read_png_metadata(result.report.pictures()[0])["omnirt"])["seed"] == 3
     assert set(result._repr_mimebundle_()) == {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
-    assert result.report.to_html().count("data:image/png") == 2
+    page = result.report.to_html()
+    assert (page.count("data:image/png"), page.count('<video controls src="data:video/mp4')) == (2, 2)
     assert next(iter(lab.history())).artifact_sha256 == first.preview_sha256
 
 
@@ -240,6 +241,7 @@ def test_a_prompt_becomes_sounds(lab: Lab, models: dict[str, str]) -> None:
     assert 0 < np.abs(samples).max() <= 1
     assert len(result.report.pictures()) == 2
     assert "sounds" in result.report.to_text()
+    assert result.report.to_html().count('<audio controls src="data:audio/wav') == 2
     assert lab.replay(result.report, progress=False).verdict == "bit_exact"
 
 

@@ -47,6 +47,16 @@ def test_a_request_with_the_same_idempotency_key_is_the_same_job(server: Serving
     assert first["job_id"] == second["job_id"]
 
 
+def test_a_picture_that_is_not_stored_is_404_and_nothing_is_queued(server: Serving):
+    inputs = {"prompt": "a red circle", "image": "0" * 64}
+    before = server.client.get("/v1/jobs").json()
+
+    response = server.client.post("/v1/generate", json={"task": "image2image", "inputs": inputs, "async_run": True})
+
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "artifact_not_found")
+    assert server.client.get("/v1/jobs").json() == before
+
+
 def test_the_callers_trace_is_continued(server: Serving):
     trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     response = server.client.post(
