@@ -99,10 +99,10 @@ class CacheCounter:
         output = call(*args, **kwargs)
         if self.called - called > self.computed - computed:
             self.hits += 1
-            sink.emit(CacheHitData(cache_type=self.cache_type, component=name), stage="denoise")
+            sink.emit(CacheHitData(cache_type=self.cache_type, component=name))
         else:
             self.misses += 1
-            sink.emit(CacheMissData(cache_type=self.cache_type, component=name), stage="denoise")
+            sink.emit(CacheMissData(cache_type=self.cache_type, component=name))
         return output
 
     def warnings(self) -> tuple[WarningData, ...]:

@@ -173,6 +173,7 @@ def test_a_denoiser_cache_reports_the_calls_that_it_really_spared_and_is_gone_af
     assert f"denoiser_{kind}" in report.cache_hits
     assert report.config_resolved["denoiser_cache"]["kind"] == kind
     assert report.warnings == ()
+    assert [stage.cache_type for stage in report.stages if stage.name == "denoise"] == [None], "it was not all cached"
     assert _pixels(lab.generate(PROMPT, **flux)) == _pixels(plain)
 
 
