@@ -37,7 +37,7 @@ def purge(database: Database, artifacts: ArtifactStore, run_ids: Collection[str]
         count_before_purge(connection, keys)
         hashes = [sha for key in keys for sha in _delete(connection, key)]
         needless = [sha for sha in dict.fromkeys(hashes) if not _is_needed(connection, sha)]
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
+        _give_pages_back(connection)
         freed_bytes = size_before_bytes - _size_bytes(connection)
         freed_bytes += artifacts.remove(needless)  # under the write lock: no run can come to need one meanwhile
     database.checkpoint()
@@ -45,7 +45,7 @@ def purge(database: Database, artifacts: ArtifactStore, run_ids: Collection[str]
 
 
 def freeable_bytes(connection: sqlite3.Connection, artifacts: ArtifactStore, run_ids: Collection[str]) -> int:
-    """Bytes of the files that only these runs need, and of their events and reports."""
+    """Bytes of the files that only these runs need, and of their events, requests and reports."""
     chosen = "SELECT job FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
     ids = to_json(tuple(run_ids))
     own = connection.execute(
@@ -54,8 +54,9 @@ def freeable_bytes(connection: sqlite3.Connection, artifacts: ArtifactStore, run
         (ids, ids),
     ).fetchall()
     (in_journal_bytes,) = connection.execute(
-        "SELECT total(length(report)) + total(length(content)) FROM runs LEFT JOIN packed_events USING (job) WHERE "
-        "run_id IN (SELECT value FROM json_each(?))",
+        "SELECT total(length(report)) + total(length(content)) + total(length(wish)) FROM runs "
+        "JOIN jobs ON jobs.key = runs.job LEFT JOIN packed_events USING (job) "
+        "WHERE runs.run_id IN (SELECT value FROM json_each(?))",
         (ids,),
     ).fetchone()
     return artifacts.size_bytes(sha256 for (sha256,) in own) + int(in_journal_bytes)
@@ -91,6 +92,13 @@ def _is_needed(connection: sqlite3.Connection, sha256: str) -> bool:
         "SELECT 1 FROM jobs WHERE state IN ('queued', 'running') AND instr(wish, :sha256) LIMIT 1"
     )
     return connection.execute(query, {"sha256": sha256}).fetchone() is not None
+
+
+def _give_pages_back(connection: sqlite3.Connection) -> None:
+    """Shorten the file by its free pages; the pragma answers each page with a row, and Python's sqlite3 steps once."""
+    (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(free_pages):
+        connection.execute("PRAGMA incremental_vacuum")
 
 
 def _size_bytes(connection: sqlite3.Connection) -> int:

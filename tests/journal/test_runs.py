@@ -182,7 +182,9 @@ def test_a_purge_makes_the_file_smaller(journal: Journal, worker: Worker):
     purged = journal.purge([report.run_id for report in reports[:40]])
 
     after_bytes = (journal.directory / "journal.db").stat().st_size
-    assert before_bytes - after_bytes == purged.freed_bytes > 0
+    assert before_bytes - after_bytes == purged.freed_bytes > before_bytes / 3
+    with journal._database.reading() as connection:
+        assert connection.execute("PRAGMA freelist_count").fetchone() == (0,)
 
 
 def test_a_frame_has_typed_columns_with_their_units(journal: Journal, worker: Worker):
