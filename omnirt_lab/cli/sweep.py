@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         progress=not arguments.json,
         retry_failed=arguments.retry_failed,
+        batch_size=arguments.batch_size,
         **options_of(arguments),
     )
     if arguments.png is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,8 @@ from omnirt_lab.records import (
     GenerateRequest,
     JobCancelledData,
     JobFailedData,
+    JobFinishedData,
+    ProbeCost,
     RunReport,
     StageEnd,
     StageError,
@@ -28,6 +30,7 @@ from omnirt_lab.records.events import TIMEOUT
 if TYPE_CHECKING:
     from omnirt_lab.engine.inputs import InputFiles
     from omnirt_lab.journal import JobRecord, JobWriter, Journal, Worker
+    from omnirt_lab.journal.ending import Ending
 
 Listener = Callable[[AnyEvent], None]
 
@@ -106,6 +109,29 @@ class Engine:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
         return report
+
+    def attempt_together(
+        self, requests: Sequence[GenerateRequest], *, listeners: Iterable[Listener] = ()
+    ) -> tuple[RunReport, ...]:
+        """Run checked requests that `can_share` one pipeline call in it; else as `attempt`, with a report each.
+
+        `listeners` hear of the first one's events.
+        """
+        from omnirt_lab.executors.batched_call import BatchedCall  # loads torch
+
+        writers = [self.start(request) for request in requests]
+        writers[0].listeners.extend(listeners)
+        self.last_run_id = writers[-1].job.run_id
+        execution = BatchedCall(requests, writers)
+        endings, error = _endings(execution.run_each, lambda: execution.cost, writers[0])
+        reports = []
+        for writer, ending in zip(writers, endings if error is None else endings * len(writers), strict=True):
+            given_up = error is None and writer.is_cancel_requested()  # it alone: the others got their pictures
+            own = JobCancelledData(reason="requested", probe=execution.cost) if given_up else ending
+            reports.append(writer.finish(own))
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        return tuple(reports)
 
     def submit(
         self,
@@ -186,17 +212,8 @@ class Engine:
 
     def _finish(self, writer: JobWriter, execution: Execution) -> tuple[RunReport, BaseException | None]:
         self.last_run_id = writer.job.run_id
-        try:
-            finished = execution.run()
-        except (KeyboardInterrupt, SystemExit) as error:
-            return writer.finish(JobCancelledData(reason="interrupted", probe=execution.cost)), error
-        except JobCancelledError as error:
-            reason = TIMEOUT if isinstance(error, JobTimeoutError) else "requested"
-            return writer.finish(JobCancelledData(reason=reason, probe=execution.cost)), error
-        except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job with a report
-            info = error_info(error, stage=_failed_stage(writer.events))
-            return writer.finish(JobFailedData(error=info, probe=execution.cost)), error
-        return writer.finish(finished), None
+        (ending,), error = _endings(lambda: (execution.run(),), lambda: execution.cost, writer)
+        return writer.finish(ending), error
 
     def _ensure_thread(self) -> None:
         with self._thread_lock:
@@ -228,6 +245,22 @@ class Engine:
         close_executors()
         if self._worker is not None:
             self._worker.close()
+
+
+def _endings(
+    run: Callable[[], tuple[JobFinishedData, ...]], cost: Callable[[], ProbeCost], writer: JobWriter
+) -> tuple[tuple[Ending, ...], BaseException | None]:
+    """What `run` returns; where it raises, the one ending that this means, and the error."""
+    try:
+        return run(), None
+    except (KeyboardInterrupt, SystemExit) as error:
+        return (JobCancelledData(reason="interrupted", probe=cost()),), error
+    except JobCancelledError as error:
+        reason = TIMEOUT if isinstance(error, JobTimeoutError) else "requested"
+        return (JobCancelledData(reason=reason, probe=cost()),), error
+    except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job with a report
+        info = error_info(error, stage=_failed_stage(writer.events))
+        return (JobFailedData(error=info, probe=cost()),), error
 
 
 def _failed_stage(events: Iterable[AnyEvent]) -> str | None:

@@ -30,6 +30,9 @@ class Cell(Record, frozen=True, kw_only=True):
 
     duration_ms: float | None = None
 
+    batch_size: int | None = None
+    """Runs that were made in one call with it, itself included: the times are of the whole call."""
+
     denoise_ms: float | None = None
 
     peak_bytes: int | None = None
@@ -52,6 +55,7 @@ def cell_of(values: tuple[Json, ...], report: RunReport) -> Cell:
         run_id=report.run_id,
         state=report.state,
         duration_ms=report.duration_ms,
+        batch_size=report.batch_size,
         denoise_ms=report.timings.get("denoise_ms"),
         peak_bytes=max(report.memory.peak_bytes.values(), default=None),
         saved_ms=saved_ms(report),

@@ -196,6 +196,7 @@ class Lab(Archive):
         name: str | None = None,
         progress: bool = True,
         retry_failed: bool = False,
+        batch_size: int = 1,
         **options: Any,
     ) -> Sweep:
         """Run every combination of the options that are given as lists, here and now, one after the other.
@@ -213,6 +214,9 @@ class Lab(Archive):
             Show a line that counts the runs, with the time that is left.
         retry_failed
             Run cells of this name that have failed once more.
+        batch_size
+            Up to how many neighbouring cells that differ only in seeds counting up share one call of the pipeline. It
+            is faster, and a picture may differ from a single run's in its last bits; its report has the `batch_size`.
         **options
 
             Each may be a list, a tuple or a range: an axis of the grid. One whose own value is a list, such as
@@ -226,7 +230,7 @@ class Lab(Archive):
         """
         files = self._input_files()
         plan = plan_of(prompt, files.named(options))
-        sweep = Sweep(lambda: self.engine, plan, name)
+        sweep = Sweep(lambda: self.engine, plan, name, batch_size=batch_size)
         for shape in plan.shapes:
             self.engine.check(shape)
         files.store()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -17,8 +17,8 @@ from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.plan import Plan, check_name, request_key
 from omnirt_lab.lab.results import GenerateResult, RunReport, result_of
 from omnirt_lab.lab.stores import STORES
-from omnirt_lab.lab.sweep_progress import run_count
-from omnirt_lab.records import JobState
+from omnirt_lab.lab.sweep_progress import RunCount, run_count
+from omnirt_lab.records import MAX_IMAGES, GenerateRequest, JobState
 from omnirt_lab.views import sweep as view
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _KINDS: Final[dict[Any, Any]] = {
     "state": "string",
     "duration_ms": "float64",
     "denoise_ms": "float64",
+    "batch_size": "Int64",
     "peak_bytes": "Int64",
     "saved_ms": "float64",
     "error": "string",
@@ -53,7 +54,10 @@ class Sweep:
     same name, in any process.
     """
 
-    def __init__(self, engine: Callable[[], Engine], plan: Plan, name: str | None) -> None:
+    def __init__(self, engine: Callable[[], Engine], plan: Plan, name: str | None, *, batch_size: int = 1) -> None:
+        if batch_size < 1:
+            raise InvalidRequestError(f"batch_size is {batch_size}", hint="Use 1, or more to share calls.")
+        self._batch_size = min(batch_size, MAX_IMAGES)
         self._engine = engine
         self._plan = plan
         self.name = secrets.token_hex(4) if name is None else check_name(name)
@@ -117,9 +121,11 @@ class Sweep:
         run_before = engine.last_run_id
         try:
             with run_count(len(missing), wanted=progress) as count:
-                for index in missing:
-                    self._keep(index, engine.attempt(self._plan.requests[index], listeners=[count]))
-                    count.advance()
+                for batch in self._batches(missing):
+                    requests = [self._plan.requests[index] for index in batch]
+                    for index, report in zip(batch, _attempt(engine, requests, count), strict=True):
+                        self._keep(index, report)
+                        count.advance()
         except KeyboardInterrupt:
             self.was_interrupted = True
             if engine.last_run_id not in (None, run_before):
@@ -130,7 +136,8 @@ class Sweep:
         """One row a cell.
 
         Columns: each swept option; `run_id`, `state` (`<NA>` where not run); `duration_ms`, `denoise_ms`, `saved_ms`
-        (by the text-embedding cache) in float milliseconds, NaN where unknown; `peak_bytes`, nullable `Int64`; `error`.
+        (by the text-embedding cache) in float milliseconds, NaN where unknown; `peak_bytes`, nullable `Int64`; `error`;
+        `batch_size`: with how many runs, itself included, it shared its call, whose times those are.
         """
         import pandas as pd
 
@@ -187,6 +194,24 @@ class Sweep:
 
         return SweepExplorer(self._shown(), self.to_pandas)
 
+    def _batches(self, missing: Sequence[int]) -> Iterator[list[int]]:
+        """The cells to run, in their order; those that may share a call together, up to the batch size."""
+        batch: list[int] = []
+        for index in missing:
+            if batch and not self._may_join(batch, index):
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def _may_join(self, batch: Sequence[int], index: int) -> bool:
+        if len(batch) >= self._batch_size:
+            return False
+        from omnirt_lab.executors.batched_call import can_share  # loads torch
+
+        return can_share(self._plan.requests[batch[0]], self._plan.requests[index], len(batch))
+
     def _keep(self, index: int, report: records.RunReport) -> None:
         self._engine().journal.tag(report.run_id, TAG + self.name)
         self._cells[index] = cell_of(self._cells[index].values, report)
@@ -231,6 +256,12 @@ class Sweep:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002  # IPython's
         return view.mimebundle(self._shown())
+
+
+def _attempt(engine: Engine, requests: Sequence[GenerateRequest], count: RunCount) -> tuple[records.RunReport, ...]:
+    if len(requests) == 1:
+        return (engine.attempt(requests[0], listeners=[count]),)
+    return engine.attempt_together(requests, listeners=[count])
 
 
 def _pictures(cells: Sequence[Cell]) -> tuple[bytes | None, ...]:

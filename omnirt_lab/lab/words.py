@@ -134,6 +134,13 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     """Add what a sweep has beside its runs' options."""
     add = parser.add_argument_group("sweep").add_argument
     add("--name", metavar="NAME", help="what it is found again by: a sweep of the same name runs only what is missing")
+    add(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make up to N runs whose seeds count up in one call (default: 1)",
+    )
     add("--retry-failed", action="store_true", help="run cells that have failed once more")
 
 

@@ -96,7 +96,13 @@ def sweep(line: str) -> Any:
         print(sweep_parser().format_help())  # noqa: T201  # a magic's own output
         return None
     prompt, arguments = read_line(sweep_parser(), line)
-    return lab.sweep(prompt, name=arguments.name, retry_failed=arguments.retry_failed, **options_of(arguments))
+    return lab.sweep(
+        prompt,
+        name=arguments.name,
+        retry_failed=arguments.retry_failed,
+        batch_size=arguments.batch_size,
+        **options_of(arguments),
+    )
 
 
 COMMANDS: Final[dict[str, Callable[[str], Any]]] = {
