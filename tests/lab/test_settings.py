@@ -170,6 +170,7 @@ def test_a_denoiser_cache_reports_the_calls_that_it_really_spared_and_is_gone_af
     (use,) = [use for use in report.cache_details if use.cache_type == f"denoiser_{kind}"]
     assert use.calls == 12
     assert 0 < use.hits == 12 - computed.count
+    assert use.saved_ms is not None
     assert f"denoiser_{kind}" in report.cache_hits
     assert report.config_resolved["denoiser_cache"]["kind"] == kind
     assert report.warnings == ()
