@@ -77,7 +77,7 @@ class SubprocessExecutor:
                 child.kill()
             child.turn.release()
             if child is not self._child:
-                child.stop()
+                _let_go(child)
 
     def close(self) -> None:
         """Let go of the child: it ends now if it is idle, else with its run."""
@@ -109,7 +109,7 @@ class SubprocessExecutor:
             child = self._at_hand()
             while not child.turn.acquire(timeout=TICK_S):
                 patience()
-            if not (child.has_ended and child.was_ready):  # one that never was ready says why
+            if not (child.is_unwanted or (child.has_ended and child.was_ready)):  # one that never was ready says why
                 return child
             child.turn.release()
 
@@ -117,7 +117,7 @@ class SubprocessExecutor:
         python = SETTINGS.current.subprocess_python or sys.executable
         with self._table:
             child = self._child
-            if child is not None and child.python == python and not child.has_ended:
+            if child is not None and child.python == python and not (child.has_ended or child.is_unwanted):
                 return child
             started = self._child = ChildProcess(python)
             self._all = [*(other for other in self._all if not other.has_ended), started]
@@ -235,8 +235,10 @@ class SubprocessCall:
 def _let_go(child: ChildProcess | None) -> None:
     """End it if it is idle; whoever has it does so otherwise."""
     if child is not None and child.turn.acquire(blocking=False):
-        child.turn.release()
-        child.stop()
+        try:
+            child.stop()
+        finally:
+            child.turn.release()
 
 
 def _wait_on() -> None:

@@ -85,7 +85,8 @@ class ChildProcess:
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._life = threading.Lock()
-        self._is_unwanted = False
+        self.is_unwanted = False
+        """It is to end, or has been told to: nothing more is to be asked of it."""
         self._is_reaped = False
         self._status: int | None = None
         self._refusal: tuple[str, str] | None = None
@@ -186,14 +187,14 @@ class ChildProcess:
 
     def stop(self) -> None:
         """End an idle child."""
-        self._is_unwanted = True
+        self.is_unwanted = True
         self._frames.close()
         if not self._ended.wait(_STOP_S):
             self.kill()
 
     def kill(self) -> None:
         """End the process and all of its group: asked to by SIGTERM, and half a second later not asked any more."""
-        self._is_unwanted = True
+        self.is_unwanted = True
         self._signal(signal.SIGTERM)
         if not self._ended.wait(_TERM_S):
             self._signal(signal.SIGKILL)
@@ -209,6 +210,8 @@ class ChildProcess:
 
     def forget(self) -> None:
         """Close what a fork has copied: the child is another process's."""
+        if self.has_ended or self.is_unwanted:
+            return
         for descriptor in (self._read_end, self._write_end):
             with suppress(OSError):
                 os.close(descriptor)
@@ -263,7 +266,7 @@ class ChildProcess:
                 os.close(descriptor)
         with self._life:
             self.pid = process.pid
-        if self._is_unwanted:
+        if self.is_unwanted:
             self._signal(signal.SIGKILL)
         return process
 
@@ -326,12 +329,14 @@ class ChildProcess:
     def _see_off(self, process: subprocess.Popen[bytes]) -> None:
         """Kill what is left of its group, and reap it; before that its number cannot become another process's."""
         self._signal(signal.SIGKILL)
+        if sys.platform == "linux":  # elsewhere whoever wants to signal it must wait as long
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._life:
             self._status = process.wait()
             self._is_reaped = True
         assert process.stdout is not None
         process.stdout.close()
-        if not (self._greeted or self._is_unwanted):
+        if not (self._greeted or self.is_unwanted):
             last = self._said.decode(errors="replace").strip().rpartition("\n")[2]
             self._refuse(f"{self.python} cannot run jobs: {last or 'it ended at once'}", _install(self.python))
 
