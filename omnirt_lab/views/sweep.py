@@ -66,10 +66,14 @@ def outcome(cells: Sequence[Cell]) -> str:
 
 def summary(shown: Shown) -> tuple[str, ...]:
     """The outcome, what a run took, and what the embedding cache saved."""
-    times_ms = [cell.duration_ms for cell in shown.cells if cell.state == "succeeded" and cell.duration_ms is not None]
+    done = [cell for cell in shown.cells if cell.state == "succeeded" and cell.duration_ms is not None]
+    times_ms = [(cell.duration_ms or 0) / (cell.batch_size or 1) for cell in done]
     lines = [outcome(shown.cells)]
     if times_ms:
         lines.append(f"{numbers.duration(sum(times_ms))} of runs, median {numbers.duration(median(times_ms))}")
+    largest = max((cell.batch_size or 1 for cell in done), default=1)
+    if largest > 1:
+        lines.append(f"up to {largest} runs a call: each one's total is the whole call's")
     if shown.saved_ms is not None:
         lines.append(f"{numbers.duration(shown.saved_ms)} saved by the text-embedding cache")
     if any(cell.state is None for cell in shown.cells):

@@ -47,6 +47,7 @@ def test_each_run_has_its_own_picture_and_report_and_says_with_how_many_it_was_m
         assert [artifact.seed for artifact in report.artifacts] == [seed]
         assert len(report.steps) == steps
     assert sweep.to_pandas()["batch_size"].tolist() == [3, 3, 3, 1, 3, 3, 3, 1]
+    assert "up to 3 runs a call" in str(sweep)
 
 
 def test_its_pictures_are_those_of_single_runs_but_for_rounding(lab: Lab):
