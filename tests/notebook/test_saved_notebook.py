@@ -15,9 +15,9 @@ PROMPT = "a red circle on a <blue> background"
 BUNDLE = {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
 
 
-@pytest.fixture
-def executed(state_dir: object) -> nbformat.NotebookNode:
-    """The notebook after a run in a kernel of its own."""
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """The notebook after a run in a kernel of its own; nobody changes it."""
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell("%load_ext omnirt_lab"),
@@ -25,7 +25,9 @@ def executed(state_dir: object) -> nbformat.NotebookNode:
             nbformat.v4.new_code_cell("%omnirt history"),
         ]
     )
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMNIRT_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     nbformat.validate(notebook)
     return notebook
 
