@@ -77,9 +77,9 @@ class Publication:
         journal.close_thread()
 
     def _execution(self, writer: JobWriter) -> Execution:
-        from omnirt_lab.executors.published import PublishedCall  # loads torch
+        from omnirt_lab.executors.published import published_call  # loads torch
 
-        return PublishedCall(self._pipeline, writer)
+        return published_call(self._pipeline, writer)
 
 
 class Publications:

@@ -56,6 +56,7 @@ class ProcessHolder(Protocol):
 
 _MODULES: Final[dict[ExecutionMode, str]] = {
     "legacy_call": "omnirt_lab.executors.legacy_call",
+    "modular": "omnirt_lab.executors.modular",
     "subprocess": "omnirt_lab.executors.subprocess_call",
 }
 

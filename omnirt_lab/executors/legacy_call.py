@@ -15,9 +15,9 @@ from omnirt_lab.executors.timed_stage import timed_stage
 from omnirt_lab.pipelines.adapters import use_adapters
 from omnirt_lab.pipelines.call_arguments import (
     call_arguments,
-    call_parameters,
     find_sample_rate_hz,
     frame_rate,
+    parameters_of,
     seeded_generators,
 )
 from omnirt_lab.pipelines.call_plan import merge_preset, plan_call, settings_of
@@ -47,11 +47,10 @@ from omnirt_lab.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from diffusers import DiffusionPipeline
-
     from omnirt_lab.executors.run_writer import RunWriter
     from omnirt_lab.pipelines.probe import Probe, Reading
     from omnirt_lab.pipelines.sink import CallInterceptor
+    from omnirt_lab.pipelines.sites import AnyPipeline
 
 MAX_DRAWN_SEED: Final = 2**32
 """Small enough to be typed again, and exact in JavaScript."""
@@ -104,7 +103,7 @@ class LegacyCall:
             probe = self._probe(pipeline, () if counter is None else (counter,))
             watching = probe.watch(self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._writer)
             with watching as self._reading:
-                output = own_class(pipeline).__call__(pipeline, **arguments)
+                output = self._call(pipeline, arguments)
         self._warn(() if counter is None else counter.warnings())
         with timed_stage(self._writer, "export"):
             artifacts = self._export(pipeline, output)
@@ -115,7 +114,7 @@ class LegacyCall:
             probe=self._reading.cost,
         )
 
-    def _export(self, pipeline: DiffusionPipeline, output: object) -> tuple[Artifact, ...]:
+    def _export(self, pipeline: AnyPipeline, output: object) -> tuple[Artifact, ...]:
         outputs = outputs_of(output)
         self._warn(find_warnings(output, outputs))
         export = Export(
@@ -126,14 +125,14 @@ class LegacyCall:
         )
         return export.store(outputs)
 
-    def _load(self, stack: ExitStack) -> tuple[DiffusionPipeline, dict[str, Any]]:
+    def _load(self, stack: ExitStack) -> tuple[AnyPipeline, dict[str, Any]]:
         """Make everything ready that the call needs; what must be undone afterwards goes on `stack`."""
         with timed_stage(self._writer, "load") as end:
             pipeline = self._find_pipeline()
             request, config = self._request, self._request.config
             stack.enter_context(scheduler_lock(pipeline.scheduler))
             stack.enter_context(use_scheduler(pipeline, config.scheduler))
-            self._warn(stack.enter_context(use_adapters(pipeline, request.adapters)))
+            self._warn(stack.enter_context(use_adapters(self._adaptable(pipeline), request.adapters)))
             self._warn(stack.enter_context(use_vae_settings(pipeline, config, optional=self._from_preset)))
             generators = seeded_generators(self._seed, config.num_images)
             given = self._input_pictures(pipeline)
@@ -144,12 +143,12 @@ class LegacyCall:
         return pipeline, arguments
 
     def _begin_caching(
-        self, stack: ExitStack, pipeline: DiffusionPipeline, arguments: dict[str, Any]
+        self, stack: ExitStack, pipeline: AnyPipeline, arguments: dict[str, Any]
     ) -> CacheCounter | None:
         steps = _steps_of(pipeline, arguments)
         return stack.enter_context(use_denoiser_cache(pipeline, self._request.config, steps=steps))
 
-    def _find_pipeline(self) -> DiffusionPipeline:
+    def _find_pipeline(self) -> AnyPipeline:
         """The resident pipeline; from here on the request has its preset's values in it."""
         source = get_model(self._request.model)
         plan = merge_preset(source, self._request)
@@ -162,10 +161,17 @@ class LegacyCall:
         self._warn(resident.warnings)
         return resident.pipeline
 
-    def _probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
+    def _probe(self, pipeline: AnyPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
         return self._resources.probe(pipeline, interceptors)
 
-    def _input_pictures(self, pipeline: DiffusionPipeline) -> InputPictures:
+    def _adaptable(self, pipeline: AnyPipeline) -> AnyPipeline:
+        """What adapters are loaded into."""
+        return pipeline
+
+    def _call(self, pipeline: AnyPipeline, arguments: dict[str, Any]) -> object:
+        return own_class(pipeline).__call__(pipeline, **arguments)
+
+    def _input_pictures(self, pipeline: AnyPipeline) -> InputPictures:
         image, mask = (
             None if sha256 is None else self._writer.artifacts.read(sha256)
             for sha256 in (self._request.inputs.image, self._request.inputs.mask)
@@ -174,7 +180,7 @@ class LegacyCall:
         self._warn(given.warnings)
         return given
 
-    def _resolved(self, pipeline: DiffusionPipeline, arguments: dict[str, Any]) -> Resolved:
+    def _resolved(self, pipeline: AnyPipeline, arguments: dict[str, Any]) -> Resolved:
         resolved, config = resolve(pipeline, arguments), self._request.config
         settings = settings_of(config) | vae_settings_in_effect(pipeline, config)
         if config.denoiser_cache is not None:
@@ -196,11 +202,11 @@ class LegacyCall:
             )
 
 
-def _steps_of(pipeline: DiffusionPipeline, arguments: dict[str, Any]) -> int:
+def _steps_of(pipeline: AnyPipeline, arguments: dict[str, Any]) -> int:
     """Denoising steps that the call will make; 1 for a pipeline whose call has no number of them."""
     steps = arguments.get("num_inference_steps")
     if steps is None:
-        parameter = call_parameters(type(pipeline)).get("num_inference_steps")
+        parameter = parameters_of(pipeline).get("num_inference_steps")
         steps = None if parameter is None else parameter.default
     return steps if isinstance(steps, int) else 1
 

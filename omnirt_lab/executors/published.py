@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.executors.legacy_call import LegacyCall
+from omnirt_lab.executors.modular import ModularCall
 from omnirt_lab.executors.observed import OwnCall, attach, detach, is_observed, require_pipeline
 from omnirt_lab.executors.resources import RESOURCES
 from omnirt_lab.pipelines.call_plan import SETTINGS
 from omnirt_lab.pipelines.denoiser_caches import check_denoiser_cache
+from omnirt_lab.pipelines.modular_plan import require_no_denoiser_cache
 from omnirt_lab.pipelines.probe import Probe
 from omnirt_lab.pipelines.scheduler_locks import scheduler_lock
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     from omnirt_lab.journal import JobWriter
     from omnirt_lab.pipelines.sink import CallInterceptor
+    from omnirt_lab.pipelines.sites import AnyPipeline
+    from omnirt_lab.records import ExecutionMode, GenerateRequest
+
+_MODES: Final[tuple[ExecutionMode, ...]] = ("legacy_call", "modular")
 
 
 class PublishedCall(LegacyCall):
@@ -30,23 +36,52 @@ class PublishedCall(LegacyCall):
         self._pipeline = pipeline
 
     def _find_pipeline(self) -> DiffusionPipeline:
-        config = self._request.config
-        for name in SETTINGS:
-            if getattr(config, name) is not None:
-                raise InvalidRequestError(
-                    f"{self._request.model!r} is a published pipeline, which keeps its own {name}",
-                    hint=f"Leave {name} out.",
-                )
-        if config.execution_mode != "legacy_call":
-            raise InvalidRequestError(
-                f"{self._request.model!r} is a published pipeline, which cannot be run by {config.execution_mode}",
-                hint="Leave execution_mode out.",
-            )
-        check_denoiser_cache(config, type(self._pipeline))
+        _require_as_it_stands(self._request)
+        check_denoiser_cache(self._request.config, type(self._pipeline))
         return self._pipeline
 
-    def _probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
+    def _probe(self, pipeline: AnyPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
         return Probe(pipeline, interceptors=interceptors)
+
+
+class PublishedModularCall(ModularCall):
+    """One job by blocks, on the components of the owner's pipeline."""
+
+    def __init__(self, pipeline: DiffusionPipeline, writer: JobWriter) -> None:
+        super().__init__(writer.job.request, writer, RESOURCES)
+        self._pipeline = pipeline
+
+    def _hold(self) -> DiffusionPipeline:
+        _require_as_it_stands(self._request)
+        require_no_denoiser_cache(self._request)
+        return self._pipeline
+
+    def _probe(self, pipeline: AnyPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
+        return Probe(pipeline, interceptors=interceptors)
+
+
+def published_call(pipeline: DiffusionPipeline, writer: JobWriter) -> PublishedCall | PublishedModularCall:
+    """The execution of the writer's job."""
+    by_blocks = writer.job.request.config.execution_mode == "modular"
+    return PublishedModularCall(pipeline, writer) if by_blocks else PublishedCall(pipeline, writer)
+
+
+def _require_as_it_stands(request: GenerateRequest) -> None:
+    for name in SETTINGS:
+        if getattr(request.config, name) is not None:
+            raise InvalidRequestError(
+                f"{request.model!r} is a published pipeline, which keeps its own {name}", hint=f"Leave {name} out."
+            )
+    if request.config.timeout_s is not None:
+        raise InvalidRequestError(
+            f"{request.model!r} is a published pipeline, and its owner's process is not killed for timeout_s",
+            hint="Leave timeout_s out, and cancel the job.",
+        )
+    if request.config.execution_mode not in _MODES:
+        raise InvalidRequestError(
+            f"{request.model!r} is a published pipeline, which cannot be run by {request.config.execution_mode}",
+            hint="Leave execution_mode out.",
+        )
 
 
 @contextmanager

@@ -129,7 +129,13 @@ def _ended(report: RunReport, state: ReportState) -> RunReport:
     match event:
         case JobFinished():
             data = event.data
-            return replace(report, artifacts=data.artifacts, latent_stats=data.latent_stats, probe=data.probe)
+            return replace(
+                report,
+                artifacts=data.artifacts,
+                latent_stats=data.latent_stats,
+                blocks=data.blocks,
+                probe=data.probe,
+            )
         case JobFailed():
             return replace(report, error=event.data.error, probe=event.data.probe)
         case JobCancelled():

@@ -59,8 +59,9 @@ denoiser_cache, denoiser_cache_options
 adapters
     LoRAs to lay over the model for this run.
 execution_mode, backend
-    How and where it is executed: `legacy_call` (the default) in this process, `subprocess` in a child process, which
-    a crash, a kill or a want of memory leaves this one out of.
+    How and where it is executed: `legacy_call` (the default) in this process, `modular` likewise, by the blocks that
+    diffusers has for the model's family, `subprocess` in a child process, which a crash, a kill or a want of memory
+    leaves this one out of.
 timeout_s
     Seconds from the run's start after which its process is killed; with `subprocess` alone.
 options, **pipeline_options

@@ -43,6 +43,9 @@ _PINNED: Final = {
 }
 """Field of the request → argument of the call that it became; another model's default must not come in."""
 
+_PINNED_OPTIONS: Final = ("guidance_scale_2",)
+"""Likewise of the pipeline's own arguments: it has another default where `guidance_scale` is given."""
+
 _COMPARED: Final = (
     "environment",
     "pipeline_class",
@@ -210,6 +213,8 @@ def _of_report(report: records.RunReport) -> Recorded:
         for field, argument in words.items()
         if getattr(report.request.config, field) is None and isinstance(resolved.get(argument), int | float)
     }
+    options = {name: resolved[name] for name in _PINNED_OPTIONS if isinstance(resolved.get(name), int | float)}
+    pinned["options"] = options | report.request.config.options
     config = replace(report.request.config, seed=report.generators[0].seed, **pinned)
     return Recorded(
         request=replace(report.request, config=config),

@@ -25,8 +25,10 @@ class Validation(records.Validation, frozen=True, kw_only=True):
         """
         from omnirt_lab.pipelines.call_plan import foresee  # loads torch
         from omnirt_lab.pipelines.catalog import get_model  # loads huggingface_hub
+        from omnirt_lab.pipelines.modular_plan import foresee_modular  # loads torch
 
-        return msgspec.convert(foresee(get_model(request.model), request), cls, from_attributes=True)
+        look_ahead = foresee_modular if request.config.execution_mode == "modular" else foresee
+        return msgspec.convert(look_ahead(get_model(request.model), request), cls, from_attributes=True)
 
     def __str__(self) -> str:
         return validation_text(self)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
 from omnirt_lab.lab.plan import MAX_CELLS
-from omnirt_lab.records import DenoiserCache, Offload, Preset, Quantization, Task
+from omnirt_lab.records import DenoiserCache, ExecutionMode, Offload, Preset, Quantization, Task
 
 if TYPE_CHECKING:
     from omnirt_lab.lab.history import History
@@ -29,6 +29,7 @@ VALUES: Final[dict[str, tuple[str, ...]]] = {
     "--offload": get_args(Offload),
     "--quantization": get_args(Quantization),
     "--denoiser-cache": get_args(DenoiserCache),
+    "--execution-mode": get_args(ExecutionMode),
 }
 """Option → what it may be, where that is a list."""
 
@@ -111,6 +112,8 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
     add("--dtype", type=kind(str), metavar="NAME", help="float32, float16 or bfloat16")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     add("--preset", type=kind(str), metavar="NAME", help=", ".join(VALUES["--preset"]))
+    modes = ", ".join(VALUES["--execution-mode"])
+    add("--execution-mode", type=kind(str), metavar="MODE", dest="execution_mode", help=f"how it is executed: {modes}")
     _add_memory_options(parser)
 
 
@@ -210,6 +213,7 @@ RUN_OPTIONS: Final = (
     "model", "task", "steps", "seed", "guidance_scale", "negative_prompt", "num_images", "scheduler", "dtype", "device",
     "image", "mask", "strength", "num_frames", "fps", "audio_length_s", "preset", "denoiser_cache", "offload",
     "device_map", "quantization", "compile", "vae_slicing", "vae_tiling", "channels_last",
+    "execution_mode",
 )  # fmt: skip
 
 

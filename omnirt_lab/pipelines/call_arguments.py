@@ -17,7 +17,9 @@ from omnirt_lab.errors import InvalidRequestError, UnknownOptionError, Unsupport
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
+from omnirt_lab.pipelines.modular_blocks import block_parameters
 from omnirt_lab.pipelines.schedulers import get_scheduler_class
+from omnirt_lab.pipelines.sites import AnyPipeline
 from omnirt_lab.pipelines.video import require_video
 from omnirt_lab.records import IMAGE_TASKS, VIDEO_TASKS, Config, GenerateRequest, Json, Task
 
@@ -55,7 +57,7 @@ _LAB_DECIDES: Final = ("output_type", "return_dict", "callback_on_step_end", "ca
 
 
 def call_arguments(
-    pipeline: DiffusionPipeline,
+    pipeline: AnyPipeline,
     request: GenerateRequest,
     *,
     generators: Sequence[torch.Generator],
@@ -72,10 +74,10 @@ def call_arguments(
     InvalidRequestError
         If the request asks for something that the pipeline's call does not take.
     """
-    arguments = named_arguments(type(pipeline), request)
+    accepted = parameters_of(pipeline)
+    arguments = named_arguments(type(pipeline).__name__, accepted, request)
     _check_sizes(request.config, size_multiple_px(pipeline))
     _check_frames(request.config, pipeline)
-    accepted = call_parameters(type(pipeline))
     if size is not None and "width" in accepted and "height" in accepted:
         arguments["width"], arguments["height"] = size
     if "generator" in accepted and generators:
@@ -100,9 +102,22 @@ def check_request(source: ModelSource, request: GenerateRequest) -> None:
         If the installed diffusers does not have the class.
     """
     pipeline_class = get_pipeline_class(source, request.task)
+    check_parameters(pipeline_class.__name__, call_parameters(pipeline_class), source, request)
+
+
+def check_parameters(
+    name: str, accepted: Mapping[str, inspect.Parameter], source: ModelSource, request: GenerateRequest
+) -> None:
+    """Check a request against what the pipeline of this name accepts, the model's sizes and this machine.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it cannot be run as it stands.
+    """
     if request.task in VIDEO_TASKS:
         require_video()
-    named_arguments(pipeline_class, request)
+    named_arguments(name, accepted, request)
     _check_sizes(request.config, source.size_multiple_px)
     resolve_placement(request.config.dtype, request.config.device)
     if request.config.scheduler is not None:
@@ -114,28 +129,29 @@ def seeded_generators(seed: int, count: int) -> tuple[torch.Generator, ...]:
     return tuple(torch.Generator("cpu").manual_seed(seed + i) for i in range(count))
 
 
-def named_arguments(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> dict[str, Any]:
-    """What the request sets, by the pipeline's names.
+def named_arguments(
+    pipeline: str, accepted: Mapping[str, inspect.Parameter], request: GenerateRequest
+) -> dict[str, Any]:
+    """What the request sets, by the names that a pipeline accepts; its own name is for messages.
 
     Raises
     ------
     InvalidRequestError
         Where the pipeline has none for it, and where an input is missing or has no meaning.
     """
-    accepted = call_parameters(pipeline_class)
-    _check_inputs(pipeline_class, request)
+    _check_inputs(pipeline, accepted, request)
     wanted = _wanted(accepted, request)
     for name in (*wanted, *(() if request.config.seed is None else ("generator",))):
         if name not in accepted:
             raise UnknownOptionError(
-                f"{pipeline_class.__name__} takes no {OWN_WORDS[name]}",
+                f"{pipeline} takes no {OWN_WORDS[name]}",
                 hint=f"Leave {OWN_WORDS[name]} out, or use a model that takes it.",
             )
     if request.config.fps is not None and request.task not in VIDEO_TASKS:
         raise UnknownOptionError(f"{request.task} has no fps", hint="Leave fps out: it is for videos.")
     _check_negative_prompt(accepted, request)
     for name in request.config.options:
-        _check_option(pipeline_class, name)
+        _check_option(pipeline, accepted, name)
     return wanted | request.config.options
 
 
@@ -166,13 +182,13 @@ def _wanted(accepted: Mapping[str, inspect.Parameter], request: GenerateRequest)
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _check_inputs(pipeline_class: type[DiffusionPipeline], request: GenerateRequest) -> None:
-    accepted, task, inputs = call_parameters(pipeline_class), request.task, request.inputs
+def _check_inputs(pipeline: str, accepted: Mapping[str, inspect.Parameter], request: GenerateRequest) -> None:
+    task, inputs = request.task, request.inputs
     if task in NEEDS_TEXT and not inputs.prompt.strip():
         raise InvalidRequestError(f"{task} needs a prompt, and it is empty", hint="Write what the result should show.")
     if task in NEEDS_TEXT and "prompt" not in accepted:
         raise UnsupportedTaskError(
-            f"{pipeline_class.__name__} takes no prompt, so it cannot do {task}", hint="Use a text-to-image model."
+            f"{pipeline} takes no prompt, so it cannot do {task}", hint="Use a text-to-image model."
         )
     for word, name, value in (("image", "image", inputs.image), ("mask", "mask_image", inputs.mask)):
         is_needed = task in IMAGE_TASKS if word == "image" else task == "inpaint"
@@ -180,7 +196,7 @@ def _check_inputs(pipeline_class: type[DiffusionPipeline], request: GenerateRequ
             raise InvalidRequestError(f"{task} needs an input {word}, and none was given", hint=f"Pass {word}=….")
         if value is not None and name not in accepted:
             raise UnsupportedTaskError(
-                f"{task} with {pipeline_class.__name__} takes no input {word}",
+                f"{task} with {pipeline} takes no input {word}",
                 hint="Use task='image2image' to start from a picture, task='inpaint' to change a part of it.",
             )
 
@@ -202,8 +218,7 @@ def _check_negative_prompt(accepted: Mapping[str, inspect.Parameter], request: G
         )
 
 
-def _check_option(pipeline_class: type[DiffusionPipeline], name: str) -> None:
-    accepted = call_parameters(pipeline_class)
+def _check_option(pipeline: str, accepted: Mapping[str, inspect.Parameter], name: str) -> None:
     if name in OWN_WORDS:
         raise UnknownOptionError(f"option {name!r} has a word of its own", hint=f"Use {OWN_WORDS[name]}=….")
     if name in _LAB_DECIDES:
@@ -213,12 +228,17 @@ def _check_option(pipeline_class: type[DiffusionPipeline], name: str) -> None:
     if name not in accepted:
         known = sorted({*accepted} - {*OWN_WORDS, *_LAB_DECIDES} | {*OWN_WORDS.values()})
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise UnknownOptionError(
-            f"{pipeline_class.__name__} has no option {name!r}", hint=f"The nearest is {nearest!r}."
-        )
+        raise UnknownOptionError(f"{pipeline} has no option {name!r}", hint=f"The nearest is {nearest!r}.")
 
 
-def call_parameters(pipeline_class: type[DiffusionPipeline | ModularPipeline]) -> dict[str, inspect.Parameter]:
+def parameters_of(pipeline: AnyPipeline) -> dict[str, inspect.Parameter]:
+    """What a call of this pipeline takes by name, with the defaults: its class's, or that of its blocks."""
+    if isinstance(pipeline, ModularPipeline):
+        return block_parameters(pipeline._blocks)  # noqa: SLF001  # `blocks` is a copy
+    return call_parameters(type(pipeline))
+
+
+def call_parameters(pipeline_class: type[DiffusionPipeline]) -> dict[str, inspect.Parameter]:
     """The named parameters of the class's call. `**kwargs` is left out: what goes in there is ignored."""
     return dict(_named_parameters(inspect.unwrap(pipeline_class.__call__)))
 
@@ -245,7 +265,7 @@ def _check_sizes(config: Config, multiple_px: int) -> None:
             )
 
 
-def _check_frames(config: Config, pipeline: DiffusionPipeline) -> None:
+def _check_frames(config: Config, pipeline: AnyPipeline) -> None:
     """Diffusers' pipelines make another number of frames than what their VAE cannot hold."""
     ratio = getattr(pipeline, "vae_scale_factor_temporal", None)
     if config.num_frames is None or not isinstance(ratio, int) or (config.num_frames - 1) % ratio == 0:
@@ -257,18 +277,18 @@ def _check_frames(config: Config, pipeline: DiffusionPipeline) -> None:
     )
 
 
-def frame_rate(pipeline: DiffusionPipeline, request: GenerateRequest) -> float:
+def frame_rate(pipeline: AnyPipeline, request: GenerateRequest) -> float:
     """Frames a second for the pipeline's videos: the request's, the call's default, or what the model was made for."""
     if request.config.fps is not None:
         return request.config.fps
-    accepted = call_parameters(type(pipeline))
+    accepted = parameters_of(pipeline)
     defaults = [accepted[name].default for name in _RATE_NAMES if name in accepted]
     own = next((rate for rate in defaults if isinstance(rate, int | float) and rate > 0), None)
     name = type(pipeline).__name__
     return own or next((rate for word, rate in _NATIVE_FPS.items() if name.startswith(word)), DEFAULT_FPS)
 
 
-def find_sample_rate_hz(pipeline: DiffusionPipeline) -> int | None:
+def find_sample_rate_hz(pipeline: AnyPipeline) -> int | None:
     """Samples a second of the pipeline's sounds, by the config of its vocoder or VAE; None where they do not say."""
     for name in ("vocoder", "vae"):
         part = pipeline.components.get(name)
@@ -278,7 +298,7 @@ def find_sample_rate_hz(pipeline: DiffusionPipeline) -> int | None:
     return None
 
 
-def size_multiple_px(pipeline: DiffusionPipeline) -> int:
+def size_multiple_px(pipeline: AnyPipeline) -> int:
     """Width and height of the pipeline's pictures must be multiples of this."""
     configs = {name: dict(part.config) for name, part in pipeline.components.items() if isinstance(part, ConfigMixin)}
     denoiser = next((configs[name] for name in DENOISERS if name in configs), {})

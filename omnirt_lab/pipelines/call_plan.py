@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import diffusers
-from diffusers import DiffusionPipeline
 from msgspec.structs import replace
 
 from omnirt_lab.errors import NotAvailableError
@@ -21,6 +22,7 @@ from omnirt_lab.pipelines.presets import preset_only, with_preset
 from omnirt_lab.pipelines.resolution import to_json
 from omnirt_lab.pipelines.schedulers import compatible_names
 from omnirt_lab.pipelines.setup import Setup, check_setup
+from omnirt_lab.pipelines.sites import AnyPipeline
 from omnirt_lab.records import IMAGE_TASKS, Config, GenerateRequest, Json, Validation
 
 SETTINGS: Final = (
@@ -36,7 +38,7 @@ class CallPlan:
     request: GenerateRequest
     """With the preset's values in it."""
 
-    pipeline_class: type[DiffusionPipeline]
+    pipeline_class: type[AnyPipeline]
 
     placement: Placement
 
@@ -73,14 +75,17 @@ def foresee(source: ModelSource, request: GenerateRequest) -> Validation:
         As `plan_call` does.
     """
     plan = plan_call(source, request)
-    config = plan.request.config
-    accepted = call_parameters(plan.pipeline_class)
+    return described(source, plan, call_parameters(plan.pipeline_class))
+
+
+def described(source: ModelSource, plan: CallPlan, accepted: Mapping[str, inspect.Parameter]) -> Validation:
+    """What a planned call would be, of a pipeline that accepts these parameters."""
+    config, pipeline = plan.request.config, plan.pipeline_class.__name__
     defaults = {
         name: parameter.default for name, parameter in accepted.items() if parameter.default is not parameter.empty
     }
-    resolved = {
-        name: to_json(value) for name, value in (defaults | named_arguments(plan.pipeline_class, plan.request)).items()
-    }
+    named = named_arguments(pipeline, accepted, plan.request)
+    resolved = {argument: to_json(value) for argument, value in (defaults | named).items()}
     for side in ("width", "height"):
         if side in resolved and resolved[side] is None and plan.request.task not in IMAGE_TASKS:
             resolved[side] = source.default_size_px
@@ -88,7 +93,7 @@ def foresee(source: ModelSource, request: GenerateRequest) -> Validation:
     vae = {word: value for word in ("vae_slicing", "vae_tiling") if (value := getattr(config, word)) is not None}
     return Validation(
         request=plan.request,
-        pipeline_class=plan.pipeline_class.__name__,
+        pipeline_class=pipeline,
         config_resolved={**resolved, **settings_of(config), **vae, **cache},
         dtype=str(plan.placement.dtype).removeprefix("torch."),
         device=str(plan.placement.device),

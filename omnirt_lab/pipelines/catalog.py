@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import huggingface_hub
+import msgspec
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import (
     CacheNotFound,
@@ -26,7 +27,7 @@ from huggingface_hub.errors import (
 from omnirt_lab.errors import ModelLoadError, UnknownModelError
 from omnirt_lab.pipelines.model_index import INDEX_FILE, check_components, read_index, read_latent_shape
 from omnirt_lab.pipelines.task_classes import tasks_of
-from omnirt_lab.records import SIDE_MULTIPLE_PX, Record, Task
+from omnirt_lab.records import SIDE_MULTIPLE_PX, Json, Record, Task
 
 ModelKind = Literal["builtin", "folder", "hub"]
 
@@ -62,6 +63,12 @@ class ModelSource(Record, frozen=True, kw_only=True):
 
     size_multiple_px: int = SIDE_MULTIPLE_PX
     """Width and height must be multiples of this."""
+
+    settings: dict[str, Json] = msgspec.field(default_factory=dict)
+    """What the pipeline is made with beside its components, such as Wan's `boundary_ratio`."""
+
+    blocks_class: str | None = None
+    """Class of its blocks, for a modular folder, which only `execution_mode="modular"` can run; else None."""
 
 
 def get_model(name: str, *, cache_dir: Path | None = None) -> ModelSource:
@@ -148,10 +155,12 @@ def _describe_folder(name: str, folder: Path, kind: ModelKind, revision: str) ->
         location=str(folder),
         kind=kind,
         pipeline_class=index.pipeline_class,
-        tasks=tasks_of(index.pipeline_class),
+        tasks=tasks_of(index.pipeline_class.replace("ModularPipeline", "Pipeline")),
         revision=revision,
         default_size_px=shape.default_size_px,
         size_multiple_px=shape.size_multiple_px,
+        settings=index.settings,
+        blocks_class=index.blocks_class,
     )
 
 
@@ -187,6 +196,7 @@ def _read_hub_model(name: str, cache_dir: Path | None) -> ModelSource | None:
         revision=index_path.parent.name,  # the cache keeps each commit in a folder of its name
         default_size_px=shape.default_size_px,
         size_multiple_px=shape.size_multiple_px,
+        settings=index.settings,
     )
 
 

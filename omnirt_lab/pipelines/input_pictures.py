@@ -7,11 +7,11 @@ import io
 import math
 from dataclasses import dataclass
 
-from diffusers import DiffusionPipeline
 from PIL import Image
 
 from omnirt_lab.errors import InvalidRequestError
-from omnirt_lab.pipelines.call_arguments import call_parameters, size_multiple_px
+from omnirt_lab.pipelines.call_arguments import parameters_of, size_multiple_px
+from omnirt_lab.pipelines.sites import AnyPipeline
 from omnirt_lab.records import GenerateRequest, WarningData
 
 
@@ -30,7 +30,7 @@ class InputPictures:
 
 
 def fitted(
-    pipeline: DiffusionPipeline, request: GenerateRequest, *, image: bytes | None, mask: bytes | None
+    pipeline: AnyPipeline, request: GenerateRequest, *, image: bytes | None, mask: bytes | None
 ) -> InputPictures:
     """Open the stored pictures of a request, and scale them to what the pipeline will work in.
 
@@ -51,7 +51,7 @@ def fitted(
             f"the mask is {holes.width} x {holes.height} pixels and the image {picture.width} x {picture.height}",
             hint="Pass a mask of the same size.",
         )
-    accepted = call_parameters(type(pipeline))
+    accepted = parameters_of(pipeline)
     config = request.config
     if request.task == "edit" and "width" in accepted:
         return InputPictures(image=picture, mask=holes)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers import SchedulerMixin
 from torch.utils.hooks import RemovableHandle
 from tqdm.std import tqdm
 
 from omnirt_lab.pipelines.clean_prediction import SolverStep
 from omnirt_lab.pipelines.patches import InstancePatch
 from omnirt_lab.pipelines.sink import CallInterceptor, Sink
-from omnirt_lab.pipelines.sites import AnyPipeline, Site
+from omnirt_lab.pipelines.sites import AnyPipeline, Site, find_bar_makers
 from omnirt_lab.pipelines.watched_call import WatchedCall
 
 
@@ -45,8 +45,8 @@ class Interception:
             self._watch(site)
         for scheduler in schedulers:
             self._replace(scheduler, "step", types.MethodType(self._watched_step(scheduler), scheduler))
-        if isinstance(pipeline, DiffusionPipeline):
-            self._replace(pipeline, "progress_bar", self._watched_progress_bar(pipeline.progress_bar))
+        for maker in find_bar_makers(pipeline):
+            self._replace(maker, "progress_bar", self._watched_progress_bar(maker.progress_bar))
 
     def remove(self) -> None:
         """Leave the pipeline as it was."""

@@ -25,9 +25,9 @@ from omnirt_lab.records import Task, WarningData
 
 DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-_DTYPE_KEYWORD: Final = "dtype" if Version(diffusers.__version__) >= Version("0.42.0.dev0") else "torch_dtype"
+DTYPE_KEYWORD: Final = "dtype" if Version(diffusers.__version__) >= Version("0.42.0.dev0") else "torch_dtype"
 
-_LOADER_ERRORS: Final = (
+LOADER_ERRORS: Final = (
     OSError,
     ValueError,
     TypeError,
@@ -83,14 +83,14 @@ def load_pipeline(source: ModelSource, *, task: Task, placement: Placement, setu
         folder = _local_folder(source, pipeline_class)
         with quiet_libraries() as messages:
             pipeline = pipeline_class.from_pretrained(
-                folder, local_files_only=True, **{_DTYPE_KEYWORD: placement.dtype}, **_setup_arguments(setup, folder)
+                folder, local_files_only=True, **{DTYPE_KEYWORD: placement.dtype}, **_setup_arguments(setup, folder)
             )
-        notes = _checked_warnings(source, messages)
+        notes = checked_warnings(source, messages)
         make_ready(pipeline, setup, placement.device)
     except LabError:
         raise
-    except _LOADER_ERRORS as exc:
-        raise _load_error(source, exc) from exc
+    except LOADER_ERRORS as exc:
+        raise load_error(source, exc) from exc
     pipeline.set_progress_bar_config(disable=True)
     return Loaded(pipeline=pipeline, warnings=notes)
 
@@ -126,11 +126,18 @@ def get_pipeline_class(source: ModelSource, task: Task) -> type[DiffusionPipelin
 
     Raises
     ------
+    InvalidRequestError
+        If the model is a modular folder, which has no such class.
     UnsupportedTaskError
         If there is none.
     ModelLoadError
         If the installed diffusers does not have it.
     """
+    if source.blocks_class is not None:
+        raise InvalidRequestError(
+            f"{source.name} is a modular folder, which only its blocks can run",
+            hint="Use execution_mode='modular'.",
+        )
     name = pipeline_class_for(source.pipeline_class, task)
     if name is None:
         raise UnsupportedTaskError(
@@ -220,7 +227,14 @@ def _local_folder(source: ModelSource, pipeline_class: type[DiffusionPipeline]) 
     return folder
 
 
-def _checked_warnings(source: ModelSource, messages: list[str]) -> tuple[WarningData, ...]:
+def checked_warnings(source: ModelSource, messages: list[str]) -> tuple[WarningData, ...]:
+    """What was said while loading, for the report.
+
+    Raises
+    ------
+    ModelLoadError
+        If weights were missing, and random ones stand in.
+    """
     for message in messages:
         if _NOT_IN_THE_FILES in message:
             raise ModelLoadError(
@@ -232,7 +246,8 @@ def _checked_warnings(source: ModelSource, messages: list[str]) -> tuple[Warning
     return tuple(WarningData(code="model_load", message=message) for message in kept)
 
 
-def _load_error(source: ModelSource, exc: Exception) -> ModelLoadError:
+def load_error(source: ModelSource, exc: Exception) -> ModelLoadError:
+    """The lab's error for what a loader has raised."""
     if isinstance(exc, MemoryError | torch.OutOfMemoryError):
         hint = "Ask for dtype='bfloat16' to halve it, or free memory with lab.cache.clear()."
         return ModelLoadError(f"{source.name} does not fit into memory: {exc}", hint=hint)

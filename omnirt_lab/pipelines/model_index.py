@@ -13,16 +13,28 @@ from omnirt_lab.records import SIDE_MULTIPLE_PX, Json, Record
 
 INDEX_FILE: Final = "model_index.json"
 
+MODULAR_INDEX_FILE: Final = "modular_model_index.json"
+"""Of a folder that diffusers' `ModularPipeline.save_pretrained` has written."""
+
+_LIBRARIES: Final = ("diffusers", "transformers")
+"""A modular index names what is imported; of these alone the lab knows what that does."""
+
 DENOISERS: Final = ("unet", "transformer")
 
 
 class ModelIndex(Record, frozen=True, kw_only=True):
-    """A checked `model_index.json`."""
+    """A checked `model_index.json`, or `modular_model_index.json`."""
 
     pipeline_class: str
 
     components: dict[str, tuple[str, str]]
     """Component name → library and class, those that the model leaves out not listed."""
+
+    settings: dict[str, Json] = msgspec.field(default_factory=dict)
+    """What else the pipeline is made with, such as Wan's `boundary_ratio`."""
+
+    blocks_class: str | None = None
+    """Class of a modular pipeline's blocks; None for a classic one."""
 
 
 class LatentShape(Record, frozen=True, kw_only=True):
@@ -36,14 +48,16 @@ class LatentShape(Record, frozen=True, kw_only=True):
 
 
 def read_index(folder: Path) -> ModelIndex:
-    """Read and check the folder's `model_index.json`.
+    """Read and check the folder's `model_index.json`, or its `modular_model_index.json` if it has only that.
 
     Raises
     ------
     ModelLoadError
-        If there is none, it cannot be read as one, or it asks for code that comes with the model.
+        If there is neither, it cannot be read as one, or it asks for code that comes with the model.
     """
     path = folder / INDEX_FILE
+    if not path.is_file() and (folder / MODULAR_INDEX_FILE).is_file():
+        return _read_modular_index(folder)
     if not path.is_file():
         raise ModelLoadError(
             f"{folder} has no {INDEX_FILE}, so it is no diffusers pipeline", hint=_no_index_hint(folder)
@@ -57,8 +71,40 @@ def read_index(folder: Path) -> ModelIndex:
             f"{path} names no pipeline class (`_class_name`)",
             hint="Save the pipeline again with save_pretrained().",
         )
-    components = {name: _library_and_class(value) for name, value in content.items() if not name.startswith("_")}
-    return ModelIndex(pipeline_class=class_name, components={k: v for k, v in components.items() if v is not None})
+    own = {name: value for name, value in content.items() if not name.startswith("_")}
+    components = {name: _library_and_class(value) for name, value in own.items()}
+    return ModelIndex(
+        pipeline_class=class_name,
+        components={k: v for k, v in components.items() if v is not None},
+        settings={name: value for name, value in own.items() if not isinstance(value, list)},
+    )
+
+
+def _read_modular_index(folder: Path) -> ModelIndex:
+    path = folder / MODULAR_INDEX_FILE
+    content = _read_json(path)
+    if "auto_map" in content or (folder / "modular_config.json").is_file():
+        raise _custom_code_error(folder, "its blocks")
+    class_name, blocks_class = content.get("_class_name"), content.get("_blocks_class_name")
+    if not (isinstance(class_name, str) and isinstance(blocks_class, str)):
+        raise ModelLoadError(
+            f"{path} names no pipeline class and no class of its blocks (`_class_name`, `_blocks_class_name`)",
+            hint="Save the modular pipeline again with save_pretrained().",
+        )
+    own = {name: value for name, value in content.items() if not name.startswith("_")}
+    components: dict[str, tuple[str, str]] = {}
+    for name, value in own.items():
+        match value:
+            case [str(library), str(component_class), dict()]:
+                if library.partition(".")[0] not in _LIBRARIES:
+                    raise _custom_code_error(folder, f"its component {name!r} (from {library})")
+                components[name] = library, component_class
+    return ModelIndex(
+        pipeline_class=class_name,
+        components=components,
+        settings={name: value for name, value in own.items() if not isinstance(value, list)},
+        blocks_class=blocks_class,
+    )
 
 
 def check_components(folder: Path, index: ModelIndex) -> None:
@@ -73,7 +119,7 @@ def check_components(folder: Path, index: ModelIndex) -> None:
         part = folder / name
         if not part.is_dir() or not any(part.iterdir()):
             raise ModelLoadError(
-                f"{folder} has no files in {name!r}, where its {INDEX_FILE} puts a {class_name}",
+                f"{folder} has no files in {name!r}, where its index puts a {class_name}",
                 hint="Download or copy the model again: all of its folders are needed.",
             )
         if (part / f"{library}.py").is_file():
@@ -139,8 +185,6 @@ def _library_and_class(value: Json) -> tuple[str, str] | None:
 
 
 def _no_index_hint(folder: Path) -> str:
-    if (folder / "modular_model_index.json").is_file():
-        return "This is a modular folder: load it with diffusers' ModularPipeline and pass it to lab.observe()."
     if any(folder.glob("*.safetensors")) or any(folder.glob("*.ckpt")):
         return "A single-file checkpoint: load it with its class's from_single_file() and save_pretrained() it."
     return f"Give the folder that holds {INDEX_FILE}, as save_pretrained() writes it."

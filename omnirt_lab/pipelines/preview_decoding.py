@@ -19,14 +19,16 @@ MAX_PX: Final = 256
 MEDIA_TYPE: Final = "image/jpeg"
 _JPEG_QUALITY: Final = 85
 
-_PACKED: Final = "diffusers.pipelines.flux."
+_PACKED: Final = ("diffusers.pipelines.flux.", "diffusers.modular_pipelines.flux.")
 _FAMILIES: Final = (
     "diffusers.pipelines.stable_diffusion.",
     "diffusers.pipelines.stable_diffusion_xl.",
     "diffusers.pipelines.stable_diffusion_3.",
     "diffusers.pipelines.latent_consistency_models.",
     "diffusers.pipelines.pixart_alpha.",
-    _PACKED,
+    "diffusers.modular_pipelines.stable_diffusion_xl.",
+    "diffusers.modular_pipelines.stable_diffusion_3.",
+    *_PACKED,
 )
 """Modules of the pipelines that decode exactly as `VaeDecoder` does."""
 

@@ -11,10 +11,18 @@ from typing import Final
 
 import psutil
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModularPipeline
 
 from omnirt_lab.pipelines.catalog import ModelSource
-from omnirt_lab.pipelines.loading import get_pipeline_class, load_pipeline, resolve_placement, with_task_class
+from omnirt_lab.pipelines.loading import (
+    Loaded,
+    Placement,
+    get_pipeline_class,
+    load_pipeline,
+    resolve_placement,
+    with_task_class,
+)
+from omnirt_lab.pipelines.modular_loading import load_modular
 from omnirt_lab.pipelines.setup import NO_SETUP, Setup, check_setup
 from omnirt_lab.records import Record, Task, WarningData
 
@@ -114,7 +122,7 @@ class ResidencyCache:
             As `load_pipeline` does.
         """
         placement = resolve_placement(dtype, device)
-        pipeline_class = get_pipeline_class(source, task)
+        pipeline_class = ModularPipeline if source.blocks_class is not None else get_pipeline_class(source, task)
         check_setup(setup, placement.device)
         own_class = pipeline_class if setup.moves_weights else None
         key = _Key(source.location, source.revision, placement.dtype, placement.device, setup, own_class)
@@ -123,7 +131,7 @@ class ResidencyCache:
             loaded_now = entry is None
             if entry is None:
                 start_ns = time.perf_counter_ns()
-                loaded = load_pipeline(source, task=task, placement=placement, setup=setup)
+                loaded = _load(source, task, placement, setup)
                 load_ns = time.perf_counter_ns() - start_ns
                 notes = placement.warnings + loaded.warnings
                 entry = _Entry(source.name, load_ns, weight_bytes(loaded.pipeline), notes)
@@ -181,6 +189,12 @@ class ResidencyCache:
 
     def _used_bytes(self) -> int:
         return sum(entry.size_bytes for entry in self._entries.values())
+
+
+def _load(source: ModelSource, task: Task, placement: Placement, setup: Setup) -> Loaded:
+    if source.blocks_class is not None:
+        return load_modular(source, placement=placement, setup=setup)
+    return load_pipeline(source, task=task, placement=placement, setup=setup)
 
 
 def weight_bytes(pipeline: DiffusionPipeline) -> int:

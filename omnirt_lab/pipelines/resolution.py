@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload
-from diffusers import ConfigMixin
+from diffusers import ConfigMixin, ModularPipeline
 
-from omnirt_lab.pipelines.call_arguments import call_parameters
+from omnirt_lab.pipelines.call_arguments import parameters_of
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
 from omnirt_lab.pipelines.sites import AnyPipeline, execution_device
 from omnirt_lab.pipelines.weights import weight_facts
@@ -98,18 +98,21 @@ def _scheduler_config(scheduler: ConfigMixin) -> dict[str, Json]:
 def _filled_in(pipeline: AnyPipeline, parts: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Json]:
     defaults = {
         name: parameter.default
-        for name, parameter in call_parameters(type(pipeline)).items()
+        for name, parameter in parameters_of(pipeline).items()
         if parameter.default is not inspect.Parameter.empty
     }
     config = {name: to_json(value) for name, value in (defaults | dict(arguments)).items()}
     for name in ("width", "height"):
         if name in config and config[name] is None:
-            config[name] = _default_size_px(pipeline, parts)
+            config[name] = _default_size_px(pipeline, parts, name)
     return config
 
 
-def _default_size_px(pipeline: AnyPipeline, parts: Mapping[str, Any]) -> int | None:
-    """Side that the pipeline takes when none is given; None where it depends on its inputs."""
+def _default_size_px(pipeline: AnyPipeline, parts: Mapping[str, Any], name: str) -> int | None:
+    """Width or height that the pipeline takes when none is given; None where it depends on its inputs."""
+    if isinstance(pipeline, ModularPipeline):
+        default = getattr(pipeline, f"default_{name}", None)  # each family has its own class
+        return default if isinstance(default, int) else None
     latents = getattr(pipeline, "default_sample_size", None)
     scale = getattr(pipeline, "vae_scale_factor", None)
     if isinstance(latents, int) and isinstance(scale, int):

@@ -11,6 +11,8 @@ from accelerate.hooks import AlignDevicesHook, CpuOffload
 from diffusers import DiffusionPipeline, ModularPipeline, SchedulerMixin
 from torch._dynamo.eval_frame import OptimizedModule
 
+from omnirt_lab.pipelines.modular_blocks import find_loops
+
 AnyPipeline: TypeAlias = DiffusionPipeline | ModularPipeline
 
 _DENOISER_NAME: Final = re.compile(r"(unet|transformer|denoiser|dit|prior|decoder)(_\d+|_prior)?")
@@ -93,6 +95,13 @@ def find_schedulers(parts: dict[str, object]) -> tuple[SchedulerMixin, ...]:
     """The distinct schedulers among these parts."""
     found = {id(part): part for part in parts.values() if isinstance(part, SchedulerMixin)}
     return tuple(found.values())
+
+
+def find_bar_makers(pipeline: AnyPipeline) -> tuple[Any, ...]:
+    """What makes the pipeline's progress bars: itself, or the loops among a modular pipeline's blocks."""
+    if isinstance(pipeline, ModularPipeline):
+        return tuple(find_loops(pipeline._blocks))  # noqa: SLF001  # `blocks` is a copy
+    return (pipeline,) if isinstance(pipeline, DiffusionPipeline) else ()
 
 
 def execution_device(pipeline: AnyPipeline) -> torch.device:

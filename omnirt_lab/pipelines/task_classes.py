@@ -66,6 +66,13 @@ def pipeline_class_for(pipeline_class: str, task: Task) -> str | None:
     return sibling
 
 
+def find_family(pipeline_class: str) -> str | None:
+    """What diffusers calls the models that this class runs, such as `stable-diffusion-xl`; None if no table has it."""
+    return next(
+        (name for table in _read_tables().values() for name, listed in table.items() if listed == pipeline_class), None
+    )
+
+
 def own_task(pipeline_class: str) -> Task:
     """What a call of this class does: by diffusers' tables, else by its name."""
     named = _task_by_name(pipeline_class)

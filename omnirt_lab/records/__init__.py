@@ -54,6 +54,7 @@ from omnirt_lab.records.events import (
 )
 from omnirt_lab.records.facts import (
     Artifact,
+    BlockTiming,
     ComponentFacts,
     DeviceSpan,
     Environment,
@@ -96,6 +97,7 @@ __all__ = [
     "AnyEvent",
     "Artifact",
     "BackendSpan",
+    "BlockTiming",
     "CacheHit",
     "CacheHitData",
     "CacheMiss",

@@ -14,6 +14,7 @@ import msgspec
 from omnirt_lab.records.base import ExecutionMode, MemoryKind, Record, require
 from omnirt_lab.records.facts import (
     Artifact,
+    BlockTiming,
     DeviceSpan,
     Environment,
     ErrorInfo,
@@ -80,6 +81,9 @@ class JobFinishedData(Fact, frozen=True, kw_only=True):
 
     device_spans: tuple[DeviceSpan, ...] = ()
     """Replace the wall-clock times of the same stages."""
+
+    blocks: tuple[BlockTiming, ...] = ()
+    """Of a modular pipeline."""
 
     probe: ProbeCost = msgspec.field(default_factory=ProbeCost)
 

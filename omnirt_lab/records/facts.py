@@ -167,6 +167,19 @@ class DeviceSpan(Record, frozen=True, kw_only=True):
     step: int | None = None
 
 
+class BlockTiming(Record, frozen=True, kw_only=True):
+    """One block of a modular pipeline, on the wall clock; what it took lies within the stages of the same time."""
+
+    name: str
+    """Its place among the blocks, such as `denoise.set_timesteps`."""
+
+    class_name: str
+
+    start_t_ns: int
+
+    end_t_ns: int
+
+
 class ProbeCost(Record, frozen=True, kw_only=True):
     """What the measurement itself cost and lost."""
 

@@ -9,6 +9,7 @@ import msgspec
 from omnirt_lab.records.base import Clock, ExecutionMode, JobState, Json, MemoryKind, Record
 from omnirt_lab.records.facts import (
     Artifact,
+    BlockTiming,
     ComponentFacts,
     Environment,
     ErrorInfo,
@@ -199,6 +200,9 @@ class RunReport(Record, frozen=True, kw_only=True):
     steps: tuple[StepTiming, ...] = ()
 
     steps_planned: int | None = None
+
+    blocks: tuple[BlockTiming, ...] = ()
+    """Of a modular run that succeeded, in order; they cut the same time as `stages` in another way."""
 
     memory: MemoryReport = msgspec.field(default_factory=MemoryReport)
 

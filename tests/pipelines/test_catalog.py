@@ -95,12 +95,35 @@ def test_a_folder_without_an_index_is_refused(tmp_path):
         get_model(str(tmp_path))
 
 
-def test_a_modular_folder_and_a_single_file_are_refused_with_the_way_out(tmp_path):
-    (tmp_path / "modular_model_index.json").write_text("{}")
-    with pytest.raises(ModelLoadError) as caught:
-        get_model(str(tmp_path))
-    assert "ModularPipeline" in caught.value.hint
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ({}, "names no pipeline class"),
+        ({"_class_name": "FluxModularPipeline", "_blocks_class_name": "B", "auto_map": {}}, "Python code of its own"),
+        (
+            {"_class_name": "FluxModularPipeline", "_blocks_class_name": "B", "vae": ["mine.vae", "Vae", {}]},
+            "Python code of its own",
+        ),
+        (
+            {
+                "_class_name": "FluxModularPipeline",
+                "_blocks_class_name": "B",
+                "vae": ["diffusers", "AutoencoderKL", {}],
+            },
+            "no files in 'vae'",
+        ),
+    ],
+)
+def test_a_modular_folder_that_is_incomplete_or_brings_code_is_refused(tmp_path, index, said):
+    (tmp_path / "modular_model_index.json").write_text(json.dumps(index))
 
+    with pytest.raises(ModelLoadError, match=said) as caught:
+        get_model(str(tmp_path))
+
+    assert caught.value.hint
+
+
+def test_a_single_file_is_refused_with_the_way_out(tmp_path):
     checkpoint = tmp_path / "model.safetensors"
     checkpoint.write_bytes(b"")
     with pytest.raises(ModelLoadError, match="single file") as caught:
