@@ -31,7 +31,7 @@ def build_request(prompt: str, options: Mapping[str, Any]) -> GenerateRequest:
     """Sort `options` into inputs, configuration and the rest, and check every value.
 
     Names that the lab does not know go to `config.options`; whether the pipeline takes them is checked against its
-    signature before anything is loaded.
+    signature before anything is loaded. Without a task, a picture means `image2image`, and with a mask `inpaint`.
 
     Raises
     ------
@@ -49,6 +49,8 @@ def build_request(prompt: str, options: Mapping[str, Any]) -> GenerateRequest:
         if name in home:
             raise InvalidRequestError(f"{name} is given twice, once as {given}", hint=f"Pass {name} once.")
         home[name] = value
+    if "task" not in request and inputs.get("image") is not None:
+        request["task"] = "image2image" if inputs.get("mask") is None else "inpaint"
     built = _convert(request)
     _require_prompt(built)
     return built

@@ -17,7 +17,7 @@ _OPTIONS_HELP: Final = """
 model
     A built-in name (`tiny-shapes`, the default), a local folder, or a hub id.
 task
-    `text2image` (the default) or another that the model serves; see `models()`.
+    One that the model serves; see `models()`. By default `text2image`; `image2image` with `image`, `inpaint` with `mask`.
 steps
     Denoising steps, 1 to 10,000.
 seed

@@ -88,7 +88,11 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
         metavar="NAME",
         help="a built-in model, a local folder, or a hub id (default: tiny-shapes)",
     )
-    add("--task", metavar="TASK", help=f"{', '.join(VALUES['--task'])} (default: text2image)")
+    add(
+        "--task",
+        metavar="TASK",
+        help=f"{', '.join(VALUES['--task'])} (default: text2image; image2image with --image, inpaint with --mask)",
+    )
     add("--steps", type=kind(int), metavar="N", help="denoising steps, 1 to 10,000")
     add(
         "--seed",

@@ -236,7 +236,7 @@ def test_what_cannot_be_done_here_is_a_clear_error_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("model", "options", "said"),
     [
-        ("flux", {"denoiser_cache": "first_block", "denoiser_cache_options": {"treshold": 1.0}}, "treshold"),
+        ("flux", {"denoiser_cache": "first_block", "denoiser_cache_options": {"limit": 1.0}}, "limit"),
         ("flux", {"denoiser_cache": "magcache"}, "mag_ratios"),
         ("sd3", {"denoiser_cache": "first_block"}, "StableDiffusion3Pipeline"),
     ],

@@ -82,6 +82,15 @@ def test_inpaint_changes_the_white_of_the_mask_and_leaves_the_rest(lab: Lab, squ
     assert after[24:40, 36:44].mean(axis=(0, 1))[0] > 120, "the right half of the square is red now"
 
 
+def test_without_a_task_a_picture_means_image2image_and_with_a_mask_inpaint(lab: Lab, square: Image.Image) -> None:
+    quick = {"image": square, "steps": 2, "progress": False}
+
+    with_picture = lab.generate(SQUARE, **quick).report
+    with_mask = lab.generate(SQUARE, **quick, mask=np.ones((64, 64), bool)).report
+
+    assert (with_picture.task, with_mask.task) == ("image2image", "inpaint")
+
+
 def test_three_tasks_of_one_model_share_its_weights_and_load_once(lab: Lab, square: Image.Image) -> None:
     lab.cache.clear()
     before = lab.cache.stats()["resident_pipeline"]
