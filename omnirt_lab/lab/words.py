@@ -253,13 +253,23 @@ def read_line(parser: WordsParser, line: str) -> tuple[str, argparse.Namespace]:
     """
     first = _FIRST_OPTION.search(line)
     prompt, rest = (line, "") if first is None else (line[: first.start()], line[first.start() :])
+    return _unquoted(prompt.strip()), parser.parse_args(split_words(rest))
+
+
+def split_words(text: str) -> Sequence[str]:
+    """The words of options, as a shell splits them.
+
+    Raises
+    ------
+    InvalidRequestError
+        For a quote that is not closed.
+    """
     try:
-        words: Sequence[str] = shlex.split(rest)
+        return shlex.split(text)
     except ValueError as error:
         raise InvalidRequestError(
-            f"the options {rest!r} cannot be read: {error}", hint="Close each quote that an option's value opens."
+            f"the options {text!r} cannot be read: {error}", hint="Close each quote that an option's value opens."
         ) from error
-    return _unquoted(prompt.strip()), parser.parse_args(words)
 
 
 def _unquoted(text: str) -> str:

@@ -15,6 +15,7 @@ from omnirt_lab.lab.words import (
     history_filters,
     options_of,
     read_line,
+    split_words,
     write_history,
 )
 from omnirt_lab.magics.profiling import profile
@@ -44,11 +45,19 @@ def draw(line: str, cell: str | None) -> Any:
     return act(prompt, **options_of(arguments))
 
 
-def history(line: str) -> Any:
-    """List the runs, newest first: history --since 7d --tag good, or write them: history --csv FILE."""
+def history_parser() -> WordsParser:
+    """The options of the history, as `%omnirt history --help` prints them."""
     parser = WordsParser(prog="%omnirt history")
     add_history_options(parser)
-    arguments = parser.parse_args(line.split())
+    return parser
+
+
+def history(line: str) -> Any:
+    """List the runs, newest first: history --since 7d --tag good, or write them: history --csv FILE."""
+    if line.strip() in ("-h", "--help"):
+        print(history_parser().format_help())  # noqa: T201  # a magic's own output
+        return None
+    arguments = history_parser().parse_args(split_words(line))
     found = lab.history(**history_filters(arguments))
     return write_history(found, arguments) or found
 

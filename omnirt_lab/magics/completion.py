@@ -8,7 +8,7 @@ from typing import Protocol
 
 from omnirt_lab.lab import api as lab
 from omnirt_lab.lab.words import VALUES, WordsParser
-from omnirt_lab.magics.commands import COMMANDS, run_parser
+from omnirt_lab.magics.commands import COMMANDS, history_parser, run_parser
 from omnirt_lab.magics.profiling import COMMAND as PROFILE
 from omnirt_lab.magics.profiling import cell_parser, line_parser
 from omnirt_lab.views.operators import SORTS
@@ -43,7 +43,7 @@ def _parser_of(words: Sequence[str]) -> WordsParser:
     """What will parse the line."""
     if words[1:2] == [PROFILE]:
         return cell_parser() if words[0].startswith("%%") else line_parser()
-    return run_parser()
+    return history_parser() if words[1:2] == ["history"] else run_parser()
 
 
 def _files(begun: str) -> list[str]:

@@ -68,8 +68,9 @@ def test_history_report_and_models_come_as_objects(shell: InteractiveShell) -> N
 
     assert isinstance(history, History)
     assert [row.run_id for row in history] == [result.report.run_id]
-    history.tag("good")
-    assert len(shell.run_line_magic("omnirt", "history --tag good")) == 1
+    history.tag("good one")
+    assert len(shell.run_line_magic("omnirt", "history --tag 'good one'")) == 1
+    shell.run_line_magic("omnirt", "history --help")
     assert len(shell.run_line_magic("omnirt", "history --tag bad")) == 0
     assert isinstance(report, RunReport)
     assert report == result.report
@@ -166,6 +167,7 @@ def test_help_lists_options_and_commands(shell: InteractiveShell, capsys: pytest
     [
         ("%omnirt ", "history"),
         ("%omnirt a circle --st", "--steps"),
+        ("%omnirt history --tr", "--trashed"),
         ("%omnirt a circle --model ", "tiny-shapes"),
         ("%omnirt a circle --task ", "image2image"),
         ("%omnirt a circle --preset ", "low-vram"),
