@@ -68,22 +68,27 @@ class SubprocessExecutor:
         patience
             Called again and again while there is something to wait for; may raise.
         """
-        child = self._take_turn(patience)
-        try:
-            child.wait_until_ready(patience)
-            yield child
-        finally:
-            if child.is_busy:
-                child.kill()
-            child.turn.release()
-            if child is not self._child:
-                _let_go(child)
+        while True:
+            with self._in_use() as child:
+                while not child.turn.acquire(timeout=TICK_S):
+                    patience()
+                try:
+                    if not (child.is_unwanted or (child.has_ended and child.was_ready)):  # else another run did it
+                        child.wait_until_ready(patience)
+                        yield child
+                        return
+                finally:
+                    if child.is_busy:
+                        child.kill()
+                    child.turn.release()
 
     def close(self) -> None:
-        """Let go of the child: it ends now if it is idle, else with its run."""
+        """Let go of the child: it ends now if nobody uses it, else with its run."""
         with self._table:
             child, self._child = self._child, None
-        _let_go(child)
+            is_idle = child is not None and not child.users
+        if child is not None and is_idle:
+            child.stop()
 
     def kill(self) -> None:
         """End every child now."""
@@ -100,28 +105,36 @@ class SubprocessExecutor:
         self._table, self._child, self._all = threading.Lock(), None, []
 
     def _check(self, request: GenerateRequest) -> None:
-        child = self._at_hand()
-        child.wait_until_ready(_wait_on)
-        child.check(request, directory=_current_directory())
+        with self._in_use() as child:
+            child.wait_until_ready(_wait_on)
+            child.check(request, directory=_current_directory())
 
-    def _take_turn(self, patience: Callable[[], None]) -> ChildProcess:
-        while True:
-            child = self._at_hand()
-            while not child.turn.acquire(timeout=TICK_S):
-                patience()
-            if not (child.is_unwanted or (child.has_ended and child.was_ready)):  # one that never was ready says why
-                return child
-            child.turn.release()
+    @contextmanager
+    def _in_use(self) -> Iterator[ChildProcess]:
+        """The child that there is, or a new one; in the block nobody lets go of it, and at its end this may."""
+        child = self._enter()
+        try:
+            yield child
+        finally:
+            with self._table:
+                child.users -= 1
+                is_over = not child.users and child is not self._child
+            if is_over:
+                child.stop()
 
-    def _at_hand(self) -> ChildProcess:
+    def _enter(self) -> ChildProcess:
         python = SETTINGS.current.subprocess_python or sys.executable
         with self._table:
             child = self._child
             if child is not None and child.python == python and not (child.has_ended or child.is_unwanted):
+                child.users += 1
                 return child
             started = self._child = ChildProcess(python)
+            started.users = 1
             self._all = [*(other for other in self._all if not other.has_ended), started]
-        _let_go(child)
+            is_idle = child is not None and not child.users
+        if child is not None and is_idle:
+            child.stop()
         return started
 
 
@@ -230,15 +243,6 @@ class SubprocessCall:
     def _wait_on(self) -> None:
         if self._writer.is_cancel_requested():
             raise JobCancelledError("the job was cancelled before its process could run it", hint="Run it again.")
-
-
-def _let_go(child: ChildProcess | None) -> None:
-    """End it if it is idle; whoever has it does so otherwise."""
-    if child is not None and child.turn.acquire(blocking=False):
-        try:
-            child.stop()
-        finally:
-            child.turn.release()
 
 
 def _wait_on() -> None:

@@ -75,6 +75,8 @@ class ChildProcess:
     def __init__(self, python: str) -> None:
         self.python = python
         self.turn = threading.Lock()
+        self.users = 0
+        """Who run something on it, check something, or wait for it; counted by whoever lends it."""
         self.is_busy = False
         """It has a run that it has not ended."""
         self.pid: int | None = None

@@ -31,10 +31,9 @@ DEADLINE_S = 60.0
 
 PARENT = """
 import os, signal, sys
-from omnirt_lab.executors.subprocess_call import EXECUTOR
-from tests.executors.test_child_process import greeted
+from tests.executors.test_child_process import at_hand
 
-child = greeted(EXECUTOR._at_hand())
+child = at_hand()
 os.kill(child.pid, signal.SIGSTOP)  # it does not notice by itself that nobody speaks to it any more
 print(child.pid, flush=True)
 sys.stdin.readline()
@@ -54,6 +53,12 @@ def greeted(child: ChildProcess) -> ChildProcess:
     """The child, once it has said who it is; torch is not loaded yet."""
     wait_for(lambda: child._greeted or child.has_ended)
     return child
+
+
+def at_hand() -> ChildProcess:
+    """The executor's own child, greeted; nobody uses it."""
+    with EXECUTOR._in_use() as child:
+        return greeted(child)
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
@@ -154,7 +159,7 @@ def test_a_child_outlives_the_thread_that_asked_for_it_and_ends_with_its_group()
 def test_a_cleared_cache_and_a_closed_lab_have_no_child(lab: Lab) -> None:
     for end in (lab.cache.clear, lab.engine.close):
         get_executor("subprocess")
-        child = greeted(EXECUTOR._at_hand())
+        child = at_hand()
 
         end()
 
@@ -163,14 +168,14 @@ def test_a_cleared_cache_and_a_closed_lab_have_no_child(lab: Lab) -> None:
 
 
 def test_a_forked_process_leaves_its_parent_s_child_alone() -> None:
-    child = greeted(EXECUTOR._at_hand())
+    child = at_hand()
     forked = os.fork()
     if not forked:
         EXECUTOR.kill()
         os._exit(0 if EXECUTOR._child is None else 1)
 
     assert os.waitpid(forked, 0)[1] == 0
-    assert EXECUTOR._at_hand() is child
+    assert at_hand() is child
     assert psutil.pid_exists(child.pid or 0)
     EXECUTOR.close()
     assert child.has_ended
