@@ -17,7 +17,8 @@ _OPTIONS_HELP: Final = """
 model
     A built-in name (`tiny-shapes`, the default), a local folder, or a hub id.
 task
-    One that the model serves; see `models()`. By default `text2image`; `image2image` with `image`, `inpaint` with `mask`.
+    One that the model serves; see `models()`. By default `text2image`; `image2image` with an `image`, and `inpaint`
+    with a `mask` too.
 steps
     Denoising steps, 1 to 10,000.
 seed

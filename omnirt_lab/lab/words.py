@@ -106,19 +106,24 @@ def add_run_options(parser: argparse.ArgumentParser, *, several: bool = False) -
         "--negative", metavar="TEXT", dest="negative_prompt", help="what the picture must not show; quote several words"
     )
     add("--num-images", type=int, metavar="N", dest="num_images", help="pictures of the prompt, seeds counting up")
-    add("--image", metavar="FILE", help="the picture to start from: a file, or the sha256 of a stored picture")
-    add("--mask", metavar="FILE", help="white where the picture may change, for --task inpaint")
-    add("--strength", type=kind(float), metavar="X", help="how far from the picture the result may go, 0 to 1")
-    add("--num-frames", type=kind(int), metavar="N", dest="num_frames", help="frames of a video")
-    add("--fps", type=float, metavar="X", help="frames a second of a video")
-    add("--audio-length", type=kind(float), metavar="S", dest="audio_length_s", help="seconds of sound")
     add("--scheduler", type=kind(str), metavar="NAME", help="ddim, euler, dpm++, …")
     add("--dtype", type=kind(str), metavar="NAME", help="float32, float16 or bfloat16")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     add("--preset", type=kind(str), metavar="NAME", help=", ".join(VALUES["--preset"]))
     modes = ", ".join(VALUES["--execution-mode"])
     add("--execution-mode", type=kind(str), metavar="MODE", dest="execution_mode", help=f"how it is executed: {modes}")
+    _add_input_options(parser, kind)
     _add_memory_options(parser)
+
+
+def _add_input_options(parser: argparse.ArgumentParser, kind: Callable[[Callable[[str], object]], Any]) -> None:
+    add = parser.add_argument_group("pictures, videos and sounds").add_argument
+    add("--image", metavar="FILE", help="the picture to start from: a file, or the sha256 of a stored picture")
+    add("--mask", metavar="FILE", help="white where the picture may change, for --task inpaint")
+    add("--strength", type=kind(float), metavar="X", help="how far from the picture the result may go, 0 to 1")
+    add("--num-frames", type=kind(int), metavar="N", dest="num_frames", help="frames of a video")
+    add("--fps", type=float, metavar="X", help="frames a second of a video")
+    add("--audio-length", type=kind(float), metavar="S", dest="audio_length_s", help="seconds of sound")
 
 
 def _add_memory_options(parser: argparse.ArgumentParser) -> None:
