@@ -129,7 +129,12 @@ def test_the_same_request_gives_the_same_picture_whoever_runs_it(server: Serving
 
 def test_what_a_published_pipeline_does_not_take_fails_with_its_own_error(server: Serving, tmp_path: Path):
     with notebook(server, tmp_path):
-        for config in ({"dtype": "float16"}, {"options": {"colour": "red"}}, {"execution_mode": "ray"}):
+        for config in (
+            {"dtype": "float16"},
+            {"options": {"colour": "red"}},
+            {"execution_mode": "ray"},
+            {"timeout_s": 9.0},
+        ):
             response = server.client.post("/v1/generate", json=body(model="mine", config=config))
 
             assert response.status_code == 400, response.text
