@@ -14,7 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionXLAutoBlocks
+from diffusers import DiffusionPipeline, StableDiffusionXLAutoBlocks, StableDiffusionXLPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from omnirt_lab import Lab
@@ -34,7 +37,7 @@ from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.modular_assembly import assemble
 from omnirt_lab.pipelines.modular_blocks import find_workflow, require_modular
 from omnirt_lab.pipelines.preview_decoding import find_decoder
-from omnirt_lab.records import AnyEvent, Config, GenerateRequest, Inputs, RunReport, Step
+from omnirt_lab.records import Adapter, AnyEvent, Config, GenerateRequest, Inputs, RunReport, Step
 from tests.pipelines import tiny
 
 PROMPT = "a red circle"
@@ -252,6 +255,34 @@ def test_a_moved_modular_folder_is_loaded_from_where_it_is_and_a_damaged_one_is_
         weights.unlink()
     with pytest.raises(ModelLoadError, match="unet"):
         lab.generate(PROMPT, **options)
+
+
+@pytest.mark.parametrize("model", ["sdxl", "modular"])
+def test_an_adapter_is_laid_over_the_weights_for_one_run(
+    draw: Callable[..., GenerateResult], tmp_path: Path, model: str
+) -> None:
+    trained = tiny.build("sdxl").unet
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        trained.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(trained))
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers)
+    adapters, bare = [Adapter(source=str(tmp_path))], draw(model)
+
+    adapted = draw(model, adapters=adapters, **GUIDED["sdxl"])
+
+    expected = draw("sdxl", execution_mode="legacy_call", adapters=adapters, **GUIDED["sdxl"])
+    assert np.abs(levels(adapted) - levels(expected)).max() <= 1
+    assert np.abs(levels(adapted) - levels(draw(model, **GUIDED["sdxl"]))).max() > 1
+    assert np.array_equal(levels(draw(model)), levels(bare))
+
+
+def test_a_queued_job_runs_by_blocks_too(lab: Lab, models: dict[str, str]) -> None:
+    job = lab.submit(PROMPT, model=models["flux"], execution_mode="modular", steps=1, **tiny.SIZES["flux"])
+
+    report = job.result(timeout=60).report
+
+    assert (report.state, report.execution_mode, report.job_id) == ("succeeded", "modular", job.id)
 
 
 def test_what_the_blocks_do_not_take_is_refused_with_the_nearest(draw: Callable[..., GenerateResult], lab: Lab) -> None:

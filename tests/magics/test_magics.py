@@ -171,6 +171,7 @@ def test_help_lists_options_and_commands(shell: InteractiveShell, capsys: pytest
         ("%omnirt a circle --model ", "tiny-shapes"),
         ("%omnirt a circle --task ", "image2image"),
         ("%omnirt a circle --preset ", "low-vram"),
+        ("%omnirt a circle --execution-mode ", "modular"),
         (f"%omnirt a circle --image {Path(__file__).parent}/te", f"{Path(__file__).parent}/{Path(__file__).name}"),
     ],
 )
