@@ -133,6 +133,7 @@ def test_what_a_published_pipeline_does_not_take_fails_with_its_own_error(server
             {"dtype": "float16"},
             {"options": {"colour": "red"}},
             {"execution_mode": "ray"},
+            {"execution_mode": "modular"},
             {"timeout_s": 9.0},
         ):
             response = server.client.post("/v1/generate", json=body(model="mine", config=config))
