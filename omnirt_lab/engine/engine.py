@@ -9,17 +9,18 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from omnirt_lab.engine.failures import failure_of, raise_for
-from omnirt_lab.engine.unchecked import UncheckedExecution
+from omnirt_lab.engine.gathering import gather
+from omnirt_lab.engine.sharing import execution_of, executions_of
 from omnirt_lab.errors import JobCancelledError, JobTimeoutError, LabError
 from omnirt_lab.executors import Execution, check_request, close_executors, get_executor
 from omnirt_lab.executors.failures import error_info
+from omnirt_lab.executors.settings import SETTINGS
+from omnirt_lab.journal.jobs import LOCAL_QUEUE
 from omnirt_lab.records import (
     AnyEvent,
     GenerateRequest,
     JobCancelledData,
     JobFailedData,
-    JobFinishedData,
-    ProbeCost,
     RunReport,
     StageEnd,
     StageError,
@@ -30,7 +31,6 @@ from omnirt_lab.records.events import TIMEOUT
 if TYPE_CHECKING:
     from omnirt_lab.engine.inputs import InputFiles
     from omnirt_lab.journal import JobRecord, JobWriter, Journal, Worker
-    from omnirt_lab.journal.ending import Ending
 
 Listener = Callable[[AnyEvent], None]
 
@@ -85,8 +85,11 @@ class Engine:
         files: InputFiles | None = None,
         listeners: Iterable[Listener] = (),
         attend: Attend = unattended,
+        batch_size: int = 1,
     ) -> RunReport:
         """Run `request` in this thread, so that Ctrl-C reaches the pipeline; `files` are stored once it is checked.
+
+        A `batch_size` above 1 makes the picture in a call of that size, with the bits of a run that had company.
 
         Raises
         ------
@@ -99,7 +102,7 @@ class Engine:
         writer = self.start(request)
         writer.listeners.extend(listeners)
         with attend(self.journal, writer):
-            return self.execute(writer, get_executor(request.config.execution_mode).begin(request, writer))
+            return self.execute(writer, execution_of(request, writer, batch_size=batch_size))
 
     def attempt(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
         """Run a checked request in this thread, and return its report however it ended; only an interrupt is raised."""
@@ -113,25 +116,16 @@ class Engine:
     def attempt_together(
         self, requests: Sequence[GenerateRequest], *, listeners: Iterable[Listener] = ()
     ) -> tuple[RunReport, ...]:
-        """Run checked requests that `can_share` one pipeline call in it; else as `attempt`, with a report each.
+        """Run checked requests that may share one pipeline call in it; else as `attempt`, with a report each.
 
         `listeners` hear of the first one's events.
         """
-        from omnirt_lab.executors.batched_call import BatchedCall  # loads torch
-
         writers = [self.start(request) for request in requests]
         writers[0].listeners.extend(listeners)
-        self.last_run_id = writers[-1].job.run_id
-        execution = BatchedCall(requests, writers)
-        endings, error = _endings(execution.run_each, lambda: execution.cost, writers[0])
-        reports = []
-        for writer, ending in zip(writers, endings if error is None else endings * len(writers), strict=True):
-            given_up = error is None and writer.is_cancel_requested()  # it alone: the others got their pictures
-            own = JobCancelledData(reason="requested", probe=execution.cost) if given_up else ending
-            reports.append(writer.finish(own))
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise error
-        return tuple(reports)
+        interrupt = self.work_together(writers)
+        if interrupt is not None:
+            raise interrupt
+        return tuple(writer.report for writer in writers if writer.report is not None)
 
     def submit(
         self,
@@ -155,6 +149,8 @@ class Engine:
     def take(self, job_id: str) -> None:
         """Claim a queued job and run it in this thread to its end; nothing happens if it is not queued any more.
 
+        Where batching is on, other jobs of its queue that may share its call run with it.
+
         Raises
         ------
         JobNotFoundError
@@ -162,11 +158,9 @@ class Engine:
         KeyboardInterrupt
             On an interrupt; the job has ended as cancelled.
         """
-        writer = self.journal.claim(job_id, self.worker)
-        if writer is not None:
-            error = self.work(writer, UncheckedExecution(writer))
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise error
+        interrupt = self.work_together(self._claim(job_id))
+        if interrupt is not None:
+            raise interrupt
 
     def work(self, writer: JobWriter, execution: Execution) -> BaseException | None:
         """Run a job that others wait for to its end, and return what it raised: its report says it too."""
@@ -174,6 +168,15 @@ class Engine:
         if error is not None:
             _log.info("run %s ended as %s: %s", report.run_id, report.state, error)
         return error
+
+    def work_together(self, writers: Sequence[JobWriter]) -> KeyboardInterrupt | SystemExit | None:
+        """Run claimed jobs to their ends, several in one call; return the interrupt that ended any of them."""
+        interrupt = None
+        for writer, execution in executions_of(writers):
+            error = self.work(writer, execution)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                interrupt = error
+        return interrupt
 
     def start(self, request: GenerateRequest) -> JobWriter:
         """Make a job that this thread will run, and take it."""
@@ -212,8 +215,17 @@ class Engine:
 
     def _finish(self, writer: JobWriter, execution: Execution) -> tuple[RunReport, BaseException | None]:
         self.last_run_id = writer.job.run_id
-        (ending,), error = _endings(lambda: (execution.run(),), lambda: execution.cost, writer)
-        return writer.finish(ending), error
+        try:
+            finished = execution.run()
+        except (KeyboardInterrupt, SystemExit) as error:
+            return writer.finish(JobCancelledData(reason="interrupted", probe=execution.cost)), error
+        except JobCancelledError as error:
+            reason = TIMEOUT if isinstance(error, JobTimeoutError) else "requested"
+            return writer.finish(JobCancelledData(reason=reason, probe=execution.cost)), error
+        except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job with a report
+            info = error_info(error, stage=_failed_stage(writer.events))
+            return writer.finish(JobFailedData(error=info, probe=execution.cost)), error
+        return writer.finish(finished), None
 
     def _ensure_thread(self) -> None:
         with self._thread_lock:
@@ -225,16 +237,31 @@ class Engine:
         while not self._is_closing:
             self._work_arrived.clear()
             try:
-                writer = self.journal.claim_next(self.worker)
+                writers = self._claim()
             except LabError as error:
                 _log.warning("no job can be taken now: %s", error)
                 self._work_arrived.wait(_RETRY_S)
                 continue
-            if writer is None:
+            if writers:
+                self.work_together(writers)
+            elif not self._is_closing:
                 self._work_arrived.wait()
-                continue
-            self.work(writer, UncheckedExecution(writer))
         self.journal.close_thread()
+
+    def _claim(self, job_id: str | None = None) -> list[JobWriter]:
+        """Take this job, or the one whose turn it is, and those that may share its call; empty where there is none."""
+        if SETTINGS.current.is_batching:
+            queue = LOCAL_QUEUE if job_id is None else self.journal.get_job(job_id).queue
+            return gather(
+                self.journal,
+                self.worker,
+                queue,
+                first_id=job_id,
+                arrived=self._work_arrived,
+                is_closing=lambda: self._is_closing,
+            )
+        claimed = self.journal.claim_next(self.worker) if job_id is None else self.journal.claim(job_id, self.worker)
+        return [] if claimed is None else [claimed]
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Stop taking jobs, wait for the one that runs, end child processes, and give up this worker's identity."""
@@ -245,22 +272,6 @@ class Engine:
         close_executors()
         if self._worker is not None:
             self._worker.close()
-
-
-def _endings(
-    run: Callable[[], tuple[JobFinishedData, ...]], cost: Callable[[], ProbeCost], writer: JobWriter
-) -> tuple[tuple[Ending, ...], BaseException | None]:
-    """What `run` returns; where it raises, the one ending that this means, and the error."""
-    try:
-        return run(), None
-    except (KeyboardInterrupt, SystemExit) as error:
-        return (JobCancelledData(reason="interrupted", probe=cost()),), error
-    except JobCancelledError as error:
-        reason = TIMEOUT if isinstance(error, JobTimeoutError) else "requested"
-        return (JobCancelledData(reason=reason, probe=cost()),), error
-    except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job with a report
-        info = error_info(error, stage=_failed_stage(writer.events))
-        return (JobFailedData(error=info, probe=cost()),), error
 
 
 def _failed_stage(events: Iterable[AnyEvent]) -> str | None:

@@ -1,145 +1,152 @@
-"""Several jobs in one call of a pipeline: their requests are equal but for seeds that count up.
+"""Several jobs in one call of a pipeline, or one job in a call of the same size.
 
-Pictures differ from those of single runs by what other kernels for other shapes round differently; they are the same
-bits whenever the batch has the same size. Each job keeps its own events and gets its own report.
+Pictures differ from those of single runs by what kernels for other shapes round differently; for one size of the batch
+they are the same bits, whatever the other prompts and seeds are. Each job keeps its own events and gets its own report.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from omnirt_lab.executors.export import Export
+from omnirt_lab.errors import JobCancelledError
 from omnirt_lab.executors.legacy_call import LegacyCall
 from omnirt_lab.executors.resources import RESOURCES
-from omnirt_lab.pipelines.call_arguments import find_sample_rate_hz, frame_rate
-from omnirt_lab.pipelines.outputs import Outputs, find_warnings, outputs_of
+from omnirt_lab.executors.shared_writer import SharedWriter
+from omnirt_lab.pipelines.batching import row_of, shared_arguments, takes_lists
+from omnirt_lab.pipelines.call_arguments import seeded_generators
+from omnirt_lab.pipelines.catalog import get_model
+from omnirt_lab.pipelines.loading import get_pipeline_class
 from omnirt_lab.records import (
-    Artifact,
-    CacheHitData,
-    CacheMissData,
-    EventData,
     GenerateRequest,
     JobFinishedData,
     JobStartedData,
-    StageEndData,
-    StepData,
+    ProbeCost,
+    Resolved,
+    WarningData,
 )
 
 if TYPE_CHECKING:
-    from omnirt_lab.journal import ArtifactStore, JobRecord, JobWriter
+    from omnirt_lab.executors.legacy_call import Made
+    from omnirt_lab.executors.run_writer import RunWriter
+    from omnirt_lab.journal import JobWriter
     from omnirt_lab.pipelines.sites import AnyPipeline
 
+_SECOND: Final = 2
 
-class SharedWriter:
-    """A `RunWriter` that tells each of several jobs what happens to all of them, on the job's own clock.
 
-    What is counted once, a hit or miss of a cache, is told to the first job alone.
-    """
+class Row(LegacyCall):
+    """One job's part in a call that others share; running it stores the picture that the call has made."""
 
-    def __init__(self, writers: Sequence[JobWriter]) -> None:
-        self._writers = tuple(writers)
-        first = writers[0].job.monotonic_ns
-        self._later_ns = tuple(first - writer.job.monotonic_ns for writer in writers)
-        self._group_id = secrets.token_hex(8)
+    def __init__(self, writer: JobWriter) -> None:
+        super().__init__(writer.job.request, writer, RESOURCES)
+        self.writer = writer
+        self._made: Made | None = None
 
     @property
-    def job(self) -> JobRecord:
-        """The first job."""
-        return self._writers[0].job
+    def cost(self) -> ProbeCost:
+        """What the probe cost in the shared call."""
+        return ProbeCost() if self._made is None else self._made.finished.probe
 
     @property
-    def worker_id(self) -> str:
-        """The worker of all of them."""
-        return self._writers[0].worker_id
+    def own_arguments(self) -> dict[str, Any]:
+        """What the call is given for this job alone."""
+        inputs = self._request.inputs
+        (generator,) = seeded_generators(self._seed, 1)
+        return {"prompt": inputs.prompt, "negative_prompt": inputs.negative_prompt, "generator": generator}
 
-    @property
-    def artifacts(self) -> ArtifactStore:
-        """Where the files of all of them go."""
-        return self._writers[0].artifacts
+    def take(self, made: Made) -> None:
+        """Get what the call has made for this job."""
+        self._made = made
 
-    def now_ns(self) -> int:
-        """Nanoseconds since the first job was enqueued."""
-        return self._writers[0].now_ns()
+    def run(self) -> JobFinishedData:
+        """Store it."""
+        assert self._made is not None, "the shared call comes first"
+        if self.writer.is_cancel_requested():
+            raise JobCancelledError("the job was cancelled", hint="Run it again to get its picture.")
+        return self._stored(self._made)
 
-    def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
-        """Append the event to each job; `t_ns` is by the first job's clock."""
-        at_ns = self.now_ns() if t_ns is None else t_ns
-        concerned = 1 if isinstance(data, CacheHitData | CacheMissData) else len(self._writers)
-        for index, writer in enumerate(self._writers[:concerned]):
-            writer.emit(self._own(data, index), stage=stage, t_ns=at_ns + self._later_ns[index])
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Store what this thread emits in the block in one transaction a job."""
-        with ExitStack() as stack:
-            for writer in self._writers:
-                stack.enter_context(writer.together())
-            yield
-
-    def is_cancel_requested(self) -> bool:
-        """Whether nobody wants a picture of this call any more."""
-        return all(writer.is_cancel_requested() for writer in self._writers)
-
-    def wants_preview(self) -> bool:
-        """A batch has no preview: it would be of all pictures."""
-        return False
-
-    def show_preview(self, content: bytes, *, media_type: str, step: int) -> None:
-        """Never asked for."""
-
-    def finished(self, data: JobFinishedData, index: int, artifacts: tuple[Artifact, ...]) -> JobFinishedData:
-        """What the job's terminal event says; figures over the latents of all are none of one job."""
-        later_ns = self._later_ns[index]
-        spans = tuple(
-            replace(span, start_t_ns=span.start_t_ns + later_ns, end_t_ns=span.end_t_ns + later_ns)
-            for span in data.device_spans
-        )
-        return replace(data, artifacts=artifacts, device_spans=spans, latent_stats=None)
-
-    def _own(self, data: EventData, index: int) -> EventData:
-        """The fact as it is for one job."""
-        if isinstance(data, JobStartedData):
-            return replace(data, batch_size=len(self._writers), batch_group_id=self._group_id)
-        if isinstance(data, StepData):
-            return replace(data, start_t_ns=data.start_t_ns + self._later_ns[index])
-        if isinstance(data, StageEndData) and data.resolved is not None and data.resolved.generators is not None:
-            own = (data.resolved.generators[index],)
-            return replace(data, resolved=replace(data.resolved, generators=own))
-        return data
+    def alone(self) -> LegacyCall:
+        """The job in a call of its own, as its second attempt."""
+        return LegacyCall(self.writer.job.request, self.writer, RESOURCES, attempt=_SECOND)
 
 
 class BatchedCall(LegacyCall):
-    """One call that makes a picture for each job, as a request for as many pictures does."""
+    """One call for several jobs, whose requests have the same `shape_of`, or `can_share` a call."""
 
-    def __init__(self, requests: Sequence[GenerateRequest], writers: Sequence[JobWriter]) -> None:
-        first = requests[0]
+    def __init__(self, writers: Sequence[JobWriter]) -> None:
+        self._each = tuple(map(Row, writers))
         self._shared = SharedWriter(writers)
-        self._writers = tuple(writers)
-        self._stored: list[tuple[Artifact, ...]] = []
-        whole = replace(first, config=replace(first.config, num_images=len(requests)))
-        super().__init__(whole, self._shared, RESOURCES)
+        super().__init__(writers[0].job.request, self._shared, RESOURCES)
+        self._viewer = None
+        self._rows = len(self._each)
+        self._own: list[dict[str, Any]] = []
+        self.was_called = False
+        """Whether the pipeline has been called: what raises before has nothing to do with the batch."""
 
-    def run_each(self) -> tuple[JobFinishedData, ...]:
-        """Make the call, and return what each job's terminal event will say."""
-        finished = self.run()
-        return tuple(self._shared.finished(finished, index, artifacts) for index, artifacts in enumerate(self._stored))
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The jobs that have not been cancelled."""
+        return tuple(row for row in self._each if row.writer in self._shared.live)
 
-    def _export(self, pipeline: AnyPipeline, output: object) -> tuple[Artifact, ...]:
-        outputs = outputs_of(output)
-        self._warn(find_warnings(output, outputs))
-        whole: dict[str, Any] = {
-            "fps": frame_rate(pipeline, self._request),
-            "sample_rate_hz": find_sample_rate_hz(pipeline),
-        }
-        for index, (writer, image) in enumerate(zip(self._writers, outputs.images, strict=True)):
-            export = Export(writer, seeds=(self._seed + index,), **whole)
-            self._stored.append(export.store(Outputs(images=(image,))))
-        return ()
+    def make(self) -> None:
+        """Load and call, and give each row what the call has made for it."""
+        made = self._make()
+        for index, row in enumerate(self._each):
+            finished = self._finished(made.finished, index)
+            row.take(made._replace(output=row_of(made.output, index, self._rows), finished=finished))
+
+    def warning(self, error: Exception) -> WarningData:
+        """What to tell the jobs that are tried again alone."""
+        return WarningData(
+            code="batch_failed",
+            message=f"a call for {self._rows} jobs (group {self._shared.group_id}) raised {type(error).__name__}: "
+            f"{error}"[:500],
+            hint="This job was run again alone. If that happens often: lab.configure(max_batch_size=…) lower, or 1.",
+        )
+
+    def _resolved(self, pipeline: AnyPipeline, arguments: dict[str, Any]) -> Resolved:
+        self._own = [row.own_arguments for row in self._each]
+        self._shared.resolved = tuple(
+            super(BatchedCall, self)._resolved(pipeline, {**arguments, **_given(own, arguments)}) for own in self._own
+        )
+        return self._shared.resolved[0]
+
+    def _call(self, pipeline: AnyPipeline, arguments: dict[str, Any]) -> object:
+        self.was_called = True
+        return super()._call(pipeline, shared_arguments(arguments, self._own))
+
+    def _finished(self, finished: JobFinishedData, index: int) -> JobFinishedData:
+        stats = () if self._reading is None else self._reading.row_stats
+        return replace(
+            finished,
+            latent_stats=stats[index] if stats else None,
+            device_spans=self._shared.spans_of(self._each[index].writer, finished.device_spans),
+        )
+
+
+class PaddedCall(LegacyCall):
+    """One job in a call of a given size, whose other rows are copies of it: for the bits of a run that had company."""
+
+    def __init__(self, request: GenerateRequest, writer: RunWriter, size: int) -> None:
+        super().__init__(request, writer, RESOURCES)
+        self._viewer = None
+        self._rows = size
+
+    def _started(self) -> JobStartedData:
+        return replace(super()._started(), batch_size=self._rows, batch_group_id=secrets.token_hex(8))
+
+    def _call(self, pipeline: AnyPipeline, arguments: dict[str, Any]) -> object:
+        copies = [{**arguments, "generator": seeded_generators(self._seed, 1)[0]} for _ in range(self._rows)]
+        return row_of(super()._call(pipeline, shared_arguments(arguments, copies)), 0, self._rows)
+
+    def _make(self) -> Made:
+        made = super()._make()
+        stats = () if self._reading is None else self._reading.row_stats
+        return made._replace(finished=replace(made.finished, latent_stats=stats[0] if stats else None))
 
 
 def can_share(first: GenerateRequest, other: GenerateRequest, distance: int) -> bool:
@@ -151,4 +158,9 @@ def can_share(first: GenerateRequest, other: GenerateRequest, distance: int) -> 
         and config.num_images == 1
         and config.seed is not None
         and other == replace(first, config=replace(config, seed=config.seed + distance))
+        and takes_lists(get_pipeline_class(get_model(first.model), first.task))
     )
+
+
+def _given(own: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in own.items() if name in arguments}

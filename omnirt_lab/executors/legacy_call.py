@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -48,12 +48,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from omnirt_lab.executors.run_writer import RunWriter
+    from omnirt_lab.pipelines.previews import PreviewViewer
     from omnirt_lab.pipelines.probe import Probe, Reading
     from omnirt_lab.pipelines.sink import CallInterceptor
     from omnirt_lab.pipelines.sites import AnyPipeline
 
 MAX_DRAWN_SEED: Final = 2**32
 """Small enough to be typed again, and exact in JavaScript."""
+
+
+class Made(NamedTuple):
+    """What a call has come to, before anything is stored."""
+
+    pipeline: AnyPipeline
+    output: object
+    finished: JobFinishedData
+    """Without the artifacts."""
 
 
 class LegacyCallExecutor:
@@ -74,10 +84,14 @@ class LegacyCallExecutor:
 class LegacyCall:
     """One job: 1. `load` makes the pipeline and its arguments, 2. the probe watches the call, 3. `export` stores."""
 
-    def __init__(self, request: GenerateRequest, writer: RunWriter, resources: Resources) -> None:
+    def __init__(self, request: GenerateRequest, writer: RunWriter, resources: Resources, *, attempt: int = 1) -> None:
         self._request = request
         self._writer = writer
         self._resources = resources
+        self._attempt = attempt
+        self._viewer: PreviewViewer | None = writer
+        self._rows = 1
+        """Requests in the call."""
         self._reading: Reading | None = None
         self._from_preset: frozenset[str] = frozenset()
         wanted = request.config.seed
@@ -90,28 +104,39 @@ class LegacyCall:
 
     def run(self) -> JobFinishedData:
         """Load, call, export."""
-        self._writer.emit(
-            JobStartedData(
-                worker_id=self._writer.worker_id,
-                execution_mode=self._request.config.execution_mode,  # `subprocess`: a child makes the call
-                environment=environment(),
-            )
-        )
+        return self._stored(self._make())
+
+    def _stored(self, made: Made) -> JobFinishedData:
+        with timed_stage(self._writer, "export"):
+            artifacts = self._export(made.pipeline, made.output)
+        return replace(made.finished, artifacts=artifacts)
+
+    def _make(self) -> Made:
+        """Load and call."""
+        self._writer.emit(self._started())
         with ExitStack() as stack:
             pipeline, arguments = self._load(stack)
             counter = self._begin_caching(stack, pipeline, arguments)
             probe = self._probe(pipeline, () if counter is None else (counter,))
-            watching = probe.watch(self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._writer)
+            watching = probe.watch(
+                self._writer, should_stop=self._writer.is_cancel_requested, viewer=self._viewer, rows=self._rows
+            )
             with watching as self._reading:
                 output = self._call(pipeline, arguments)
         self._warn(() if counter is None else counter.warnings())
-        with timed_stage(self._writer, "export"):
-            artifacts = self._export(pipeline, output)
-        return JobFinishedData(
-            artifacts=artifacts,
+        finished = JobFinishedData(
             latent_stats=self._reading.latent_stats,
             device_spans=self._reading.device_spans,
             probe=self._reading.cost,
+        )
+        return Made(pipeline, output, finished)
+
+    def _started(self) -> JobStartedData:
+        return JobStartedData(
+            worker_id=self._writer.worker_id,
+            execution_mode=self._request.config.execution_mode,  # `subprocess`: a child makes the call
+            environment=environment(),
+            attempt=self._attempt,
         )
 
     def _export(self, pipeline: AnyPipeline, output: object) -> tuple[Artifact, ...]:
@@ -142,9 +167,7 @@ class LegacyCall:
             end.resolved = self._resolved(pipeline, arguments)
         return pipeline, arguments
 
-    def _begin_caching(
-        self, stack: ExitStack, pipeline: AnyPipeline, arguments: dict[str, Any]
-    ) -> CacheCounter | None:
+    def _begin_caching(self, stack: ExitStack, pipeline: AnyPipeline, arguments: dict[str, Any]) -> CacheCounter | None:
         steps = _steps_of(pipeline, arguments)
         return stack.enter_context(use_denoiser_cache(pipeline, self._request.config, steps=steps))
 

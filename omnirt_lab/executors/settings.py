@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from omnirt_lab.errors import InvalidRequestError, NotAvailableError
-from omnirt_lab.records import Record
+from omnirt_lab.records import MAX_IMAGES, Record
+
+MAX_WINDOW_MS: Final = 60_000
 
 _EMBED_VARIABLE: Final = "OMNIRT_EMBED_METADATA"
 _PYTHON_VARIABLE: Final = "OMNIRT_SUBPROCESS_PYTHON"
@@ -32,20 +35,16 @@ class Settings(Record, frozen=True, kw_only=True):
     cancel_grace_s: float = 5.0
     """How long a child process may go on after a cancel before it is killed."""
 
+    batch_window_ms: float | None = None
+    """How long a queued job waits for others that may share its pipeline call; None leaves batching off."""
 
-class SettingsHolder:
-    """The one place where the current settings stand."""
+    max_batch_size: int = 8
+    """Jobs that share a call at most."""
 
-    def __init__(self) -> None:
-        self.current = Settings(
-            embed_metadata=os.environ.get(_EMBED_VARIABLE, "1") != "0",
-            subprocess_python=os.environ.get(_PYTHON_VARIABLE) or None,
-        )
-
-    def change(self, **changes: Any) -> Settings:
-        """Replace some settings and return all of them."""
-        self.current = msgspec.structs.replace(self.current, **changes)
-        return self.current
+    @property
+    def is_batching(self) -> bool:
+        """Whether queued jobs may share a call."""
+        return self.batch_window_ms is not None and self.max_batch_size > 1
 
 
 def get_python(python: str | Path) -> str:
@@ -76,6 +75,70 @@ def get_grace_s(seconds: float) -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise InvalidRequestError(f"cancel_grace_s is {seconds}", hint="Give seconds, such as 5.")
     return float(seconds)
+
+
+def get_window_ms(milliseconds: float) -> float:
+    """A time that a queued job may wait.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is no number of milliseconds from 0 to a minute.
+    """
+    if not 0 <= milliseconds <= MAX_WINDOW_MS:
+        raise InvalidRequestError(
+            f"batch_window_ms is {milliseconds}; it must be 0 to {MAX_WINDOW_MS:,}",
+            hint="Give milliseconds, such as 50.",
+        )
+    return float(milliseconds)
+
+
+def get_batch_size(size: int) -> int:
+    """How many jobs may share a call.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is not 1 to 64.
+    """
+    if not 1 <= size <= MAX_IMAGES:
+        raise InvalidRequestError(
+            f"max_batch_size is {size}; it must be 1 to {MAX_IMAGES}", hint="Give 1 for one job a call, or more."
+        )
+    return int(size)
+
+
+_CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "subprocess_python": get_python,
+    "cancel_grace_s": get_grace_s,
+    "batch_window_ms": get_window_ms,
+    "max_batch_size": get_batch_size,
+}
+
+
+class SettingsHolder:
+    """The one place where the current settings stand."""
+
+    def __init__(self) -> None:
+        self.current = Settings(
+            embed_metadata=os.environ.get(_EMBED_VARIABLE, "1") != "0",
+            subprocess_python=os.environ.get(_PYTHON_VARIABLE) or None,
+        )
+
+    def change(self, **changes: Any) -> Settings:
+        """Replace those settings that are not None, or none where one of them is wrong, and return all.
+
+        Raises
+        ------
+        NotAvailableError
+            If `subprocess_python` is no program.
+        InvalidRequestError
+            If a number is none of what is asked for.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        checked = {name: _CHECKS[name](value) if name in _CHECKS else value for name, value in given.items()}
+        self.current = msgspec.structs.replace(self.current, **checked)
+        return self.current
 
 
 SETTINGS: Final = SettingsHolder()

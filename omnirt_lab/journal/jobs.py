@@ -277,6 +277,12 @@ def all_queued(connection: sqlite3.Connection, queue: str) -> list[JobRecord]:
     return _find(connection, "WHERE state = 'queued' AND is_async AND queue = ?", (queue,))
 
 
+def in_turn(connection: sqlite3.Connection, queue: str, limit: int) -> list[JobRecord]:
+    """The first async jobs of this queue in the order in which they will be claimed."""
+    condition = "WHERE state = 'queued' AND is_async AND queue = ? ORDER BY priority DESC, key LIMIT ?"
+    return _find(connection, condition, (queue, limit))
+
+
 def claim_next(connection: sqlite3.Connection, worker_id: str, queue: str) -> JobRecord | None:
     """Take the async job of this queue whose turn it is."""
     row = connection.execute(

@@ -154,6 +154,23 @@ class Journal:
         with self._database.reading() as connection:
             return jobs.next_queued(connection, queue, beside=beside)
 
+    def list_queued(self, queue: str = jobs.LOCAL_QUEUE, *, limit: int = 100) -> list[JobRecord]:
+        """The submitted jobs that wait in this queue, in the order in which they will be claimed."""
+        with self._database.reading() as connection:
+            return jobs.in_turn(connection, queue, limit)
+
+    def claim_all(self, job_ids: Iterable[str], worker: Worker) -> list[JobWriter]:
+        """Take those of these jobs that are still queued, all at one moment.
+
+        Raises
+        ------
+        JobNotFoundError
+            If one of them does not exist; then none is taken.
+        """
+        with self._database.writing() as connection:
+            claimed = [jobs.claim(connection, job_id, worker.worker_id) for job_id in job_ids]
+            return [self._writer(job, events.of_job(connection, job.key)) for job in claimed if job is not None]
+
     def fail_queued(self, queue: str, error: ErrorInfo) -> list[str]:
         """End every job that waits in this queue as failed, where nobody can run it; their ids."""
         data = JobFailedData(error=error)

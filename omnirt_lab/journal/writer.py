@@ -84,9 +84,10 @@ class JobWriter:
         """Whether somebody may look at the picture while it is made; a live view sets it, from any thread."""
         self._database = database
         self._background = background
-        self._zero_ns = monotonic_zero_ns(
+        self.zero_ns = monotonic_zero_ns(
             boot=job.boot_id, monotonic_ns=job.monotonic_ns, wall_clock_ms=job.enqueued_at_ms
         )
+        """`time.monotonic_ns()` of this process when the job was enqueued: zero of its events' `t_ns`."""
         self._lock = threading.RLock()
         self._events = list(stored)
         self._stored = len(stored)
@@ -108,9 +109,14 @@ class JobWriter:
         with self._lock:
             return tuple(self._events)
 
+    @property
+    def report(self) -> RunReport | None:
+        """The job's report, once it has ended."""
+        return self._report
+
     def now_ns(self) -> int:
         """Nanoseconds since the job was enqueued, by the monotonic clock: an event's `t_ns`."""
-        return max(0, time.monotonic_ns() - self._zero_ns)
+        return max(0, time.monotonic_ns() - self.zero_ns)
 
     def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
         """Append one event; `t_ns` is now, unless it is given. After `finish` nothing is appended.

@@ -78,6 +78,9 @@ class Recorded(Record, frozen=True, kw_only=True):
     facts: dict[str, Json]
     """Dotted field → value, of whatever may change bits."""
 
+    batch_size: int = 1
+    """How many requests shared the call that made it."""
+
 
 class Replay(Record, frozen=True, kw_only=True):
     """What came of running a recorded request again."""
@@ -221,6 +224,7 @@ def _of_report(report: records.RunReport) -> Recorded:
         files=tuple(STORES.read(artifact.sha256) for artifact in report.artifacts),
         raw=tuple(artifact.raw_sha256 for artifact in report.artifacts),
         facts=facts_of(report),
+        batch_size=report.batch_size or 1,
     )
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 from omnirt_lab.engine import Engine, build_request, unattended
 from omnirt_lab.engine.observation import observe, unobserve
 from omnirt_lab.engine.publication import Publications
-from omnirt_lab.executors.settings import SETTINGS, Settings, get_grace_s, get_python
 from omnirt_lab.journal import BUSY_TIMEOUT_S, Journal
 from omnirt_lab.lab.archive import Archive
 from omnirt_lab.lab.attendance import attend_call, attend_run
 from omnirt_lab.lab.caches import Caches
 from omnirt_lab.lab.compare import Compared, Comparison, compare_runs
+from omnirt_lab.lab.configuration import Configured
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.liveness import with_lost_ended
 from omnirt_lab.lab.options import RequestOptions, with_request_options
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
 
 
-class Lab(Archive):
+class Lab(Configured, Archive):
     """Runs pipelines, watches yours, and keeps the history. A process has one; its methods are the package's API.
 
     Nothing is opened or loaded before it is needed.
@@ -146,7 +146,8 @@ class Lab(Archive):
     def replay(self, source: Source, *, progress: bool = True) -> Replay:
         """Run a recorded request again, and compare what comes out with what came then.
 
-        What decides the bits is restored: seed, steps, guidance, size, scheduler, dtype, adapters, number of pictures.
+        What decides the bits is restored: seed, steps, guidance, size, scheduler, dtype, adapters, number of pictures,
+        and how many requests shared the call, by copies of this one.
         What belongs to this process, such as threads and versions, stays as it is; the answer names what differs.
 
         Parameters
@@ -167,7 +168,9 @@ class Lab(Archive):
             If there is no such run, or its model is not here.
         """
         then = recorded(self.journal, source)
-        return compared(then, result_of(self.engine.run(then.request, attend=attend_run if progress else unattended)))
+        attend = attend_run if progress else unattended
+        report = self.engine.run(then.request, attend=attend, batch_size=then.batch_size)
+        return compared(then, result_of(report))
 
     def compare(self, *runs: Compared) -> Comparison:
         """Put runs side by side: what differs in how they were made, in time, in memory and in the pictures.
@@ -324,47 +327,6 @@ class Lab(Archive):
             If there is no such model.
         """
         return panel_of(self.submit, self.journal, model)
-
-    def configure(
-        self,
-        *,
-        embed_metadata: bool | None = None,
-        live: bool | None = None,
-        subprocess_python: str | Path | None = None,
-        cancel_grace_s: float | None = None,
-    ) -> Settings:
-        """Change settings of this process, and return all of them; what is left out stays as it is.
-
-        Parameters
-        ----------
-        embed_metadata
-            Write the request, seed, model and versions into each stored PNG (the default); False leaves them out.
-        live
-            Show runs live in a notebook: True always, False never, but as a line of text. Before it is set they are
-            where the notebook has a person before it; not where nbclient, nbconvert or papermill run it.
-        subprocess_python
-            The python that runs with `execution_mode="subprocess"` use, such as another environment's; it needs this
-            version of omnirt-lab. By default this process's own.
-        cancel_grace_s
-            Seconds that such a run may go on after a cancel before its process is killed; 5 by default.
-
-        Raises
-        ------
-        NotAvailableError
-            If `subprocess_python` is no program.
-        InvalidRequestError
-            If `cancel_grace_s` is no number of seconds.
-        """
-        changes: dict[str, Any] = {}
-        if embed_metadata is not None:
-            changes["embed_metadata"] = embed_metadata
-        if live is not None:
-            changes["live"] = live
-        if subprocess_python is not None:
-            changes["subprocess_python"] = get_python(subprocess_python)
-        if cancel_grace_s is not None:
-            changes["cancel_grace_s"] = get_grace_s(cancel_grace_s)
-        return SETTINGS.change(**changes)
 
     @property
     def journal(self) -> Journal:

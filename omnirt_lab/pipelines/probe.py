@@ -33,6 +33,9 @@ class Reading:
     latent_stats: LatentStats | None = None
     """None when no scheduler took a step, or the call raised."""
 
+    row_stats: tuple[LatentStats, ...] = ()
+    """Of each row's own latents, where the call was watched with more than one; empty where `latent_stats` is None."""
+
     device_spans: tuple[DeviceSpan, ...] = ()
     """Empty without a device clock, and when the call raised."""
 
@@ -70,13 +73,19 @@ class Probe:
 
     @contextmanager
     def watch(
-        self, sink: Sink, *, should_stop: Callable[[], bool] = lambda: False, viewer: PreviewViewer | None = None
+        self,
+        sink: Sink,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        viewer: PreviewViewer | None = None,
+        rows: int = 1,
     ) -> Iterator[Reading]:
         """Watch exactly one call of the pipeline, made in the block.
 
         `should_stop` is asked where a stage starts and in each step. After an exception, an interrupt included,
         the pipeline's hooks are freed (`maybe_free_model_hooks`): without that some caches change the next picture.
         `viewer` gets previews while it wants them, where the pipeline is one whose prediction and decoding are known.
+        `rows` requests are made by the call, so that its latents are as many equal parts.
 
         Raises
         ------
@@ -106,7 +115,7 @@ class Probe:
                 interception.remove()
                 call.end(None)
             finally:
-                _fill(reading, call)
+                _fill(reading, call, rows)
 
     def _new_call(
         self, sink: Sink, sites: Sequence[Site], should_stop: Callable[[], bool], viewer: PreviewViewer | None
@@ -125,9 +134,10 @@ class Probe:
             self._pipeline.maybe_free_model_hooks()
 
 
-def _fill(reading: Reading, call: WatchedCall) -> None:
+def _fill(reading: Reading, call: WatchedCall, rows: int) -> None:
     reading.components_called = call.components_called
     reading.latent_stats = call.latent_stats
+    reading.row_stats = call.row_stats(rows) if rows > 1 else ()
     reading.device_spans = call.device_spans
     clock: Clock = "device" if call.device_spans else "wall"
     reading.cost = ProbeCost(overhead_ns=call.overhead_ns, clock=clock)

@@ -76,6 +76,12 @@ class WatchedCall:
         """Time in the probe's code: wrappers outside of the original calls, begin and end, the memory thread."""
         return self._overhead_ns + self._sampler.spent_ns
 
+    def row_stats(self, rows: int) -> tuple[LatentStats, ...]:
+        """`latent_stats` of each of as many equal parts; empty where there are none, or they are no such parts."""
+        if self.latent_stats is None or self._latents is None or self._latents.shape[0] % rows:
+            return ()
+        return tuple(map(latent_stats, self._latents.chunk(rows)))
+
     def begin(self, entered_ns: int) -> None:
         """Read the baseline and start the clock of the call; getting ready has taken the time since `entered_ns`."""
         emit_reading(self._meter, self._sink, is_baseline=True)

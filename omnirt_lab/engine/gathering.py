@@ -1,0 +1,133 @@
+"""Which of the queued jobs run together: those that may share a pipeline call, when the first has waited a little."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from omnirt_lab.executors import check_request
+from omnirt_lab.executors.settings import SETTINGS
+from omnirt_lab.journal.clock import monotonic_zero_ns
+from omnirt_lab.units import NS_PER_MS, NS_PER_S
+
+if TYPE_CHECKING:
+    from omnirt_lab.journal import JobRecord, JobWriter, Journal, Worker
+    from omnirt_lab.records import GenerateRequest
+
+_LOOK_EVERY_S: Final = 0.01
+"""How often the queue is looked at while a job waits for company, which another process may send."""
+
+_LOOK_AHEAD: Final = 100
+"""Jobs of the queue that are considered at a time."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Company(NamedTuple):
+    """The job whose turn it is, and who may go with it."""
+
+    jobs: tuple[JobRecord, ...]
+
+    may_grow: bool
+    """Whether another one like them could still join."""
+
+
+def gather(
+    journal: Journal,
+    worker: Worker,
+    queue: str,
+    *,
+    first_id: str | None = None,
+    arrived: threading.Event,
+    is_closing: Callable[[], bool] = lambda: False,
+) -> list[JobWriter]:
+    """Take the job whose turn it is, with those that may share its call; empty where none waits.
+
+    It waits for company no longer than the window of the settings, counted from when it was queued. While it waits it
+    stays queued: it can be cancelled, taken by another worker, or overtaken by a job of higher priority.
+
+    Parameters
+    ----------
+    first_id
+        The one to take, whoever's turn it is.
+    arrived
+        Set when a job may have been queued.
+    """
+    settings = SETTINGS.current
+    window_ns = round((settings.batch_window_ms or 0.0) * NS_PER_MS)
+    end_ns = time.monotonic_ns() + window_ns
+    while True:
+        arrived.clear()
+        waiting = _with_first(journal.list_queued(queue, limit=_LOOK_AHEAD), first_id)
+        company = company_of(waiting, limit=settings.max_batch_size)
+        left_ns = 0
+        if company.may_grow:
+            left_ns = min(end_ns, _queued_at_ns(company.jobs[0]) + window_ns) - time.monotonic_ns()
+        if left_ns <= 0 or is_closing():
+            break
+        arrived.wait(min(left_ns / NS_PER_S, _LOOK_EVERY_S))
+    return [] if is_closing() else journal.claim_all([job.job_id for job in company.jobs], worker)
+
+
+def company_of(waiting: Sequence[JobRecord], *, limit: int) -> Company:
+    """Choose from the queue's jobs, in the order of their turns, the first one and those that may share its call.
+
+    No job is chosen before one of higher priority that has to be left out.
+    """
+    if not waiting:
+        return Company((), may_grow=False)
+    first = waiting[0]
+    shape = _find_shape(first.request)
+    if shape is None:
+        return Company((first,), may_grow=False)
+    chosen, left_out_priority = [first], None
+    for job in waiting[1:]:
+        if len(chosen) == limit or (left_out_priority is not None and job.priority < left_out_priority):
+            break
+        if _has_shape(job.request, shape):
+            chosen.append(job)
+        elif left_out_priority is None:
+            left_out_priority = job.priority
+    return Company(tuple(chosen), may_grow=len(chosen) < limit)
+
+
+def _find_shape(request: GenerateRequest) -> GenerateRequest | None:
+    """What the request has in common with those that may share its call; None if it is to run alone."""
+    from omnirt_lab.pipelines.batching import shape_of, takes_batches  # loads torch
+
+    shape = shape_of(request)
+    if shape is None:
+        return None
+    try:
+        check_request(request)
+        return shape if takes_batches(request) else None
+    except Exception as error:  # noqa: BLE001  # alone, it ends with a report that says what is wrong with it
+        _log.info("a job runs alone, as its request is wrong: %s", error)
+        return None
+
+
+def _has_shape(request: GenerateRequest, shape: GenerateRequest) -> bool:
+    from omnirt_lab.pipelines.batching import shape_of  # loads torch
+
+    if shape_of(request) != shape:
+        return False
+    try:
+        check_request(request)
+    except Exception as error:  # noqa: BLE001  # alone, it ends with a report that says what is wrong with it
+        _log.info("a job runs alone, as its request is wrong: %s", error)
+        return False
+    return True
+
+
+def _with_first(waiting: list[JobRecord], first_id: str | None) -> list[JobRecord]:
+    if first_id is None:
+        return waiting
+    first = [job for job in waiting if job.job_id == first_id]
+    return [*first, *(job for job in waiting if job.job_id != first_id)] if first else []
+
+
+def _queued_at_ns(job: JobRecord) -> int:
+    return monotonic_zero_ns(boot=job.boot_id, monotonic_ns=job.monotonic_ns, wall_clock_ms=job.enqueued_at_ms)

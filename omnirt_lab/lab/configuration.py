@@ -1,0 +1,57 @@
+"""The settings of this process, as a person changes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omnirt_lab.executors.settings import SETTINGS, Settings
+
+
+class Configured:
+    """The part of the lab that changes settings."""
+
+    def configure(
+        self,
+        *,
+        embed_metadata: bool | None = None,
+        live: bool | None = None,
+        subprocess_python: str | Path | None = None,
+        cancel_grace_s: float | None = None,
+        batch_window_ms: float | None = None,
+        max_batch_size: int | None = None,
+    ) -> Settings:
+        """Change settings of this process, and return all of them; what is left out stays as it is.
+
+        Parameters
+        ----------
+        embed_metadata
+            Write the request, seed, model and versions into each stored PNG (the default); False leaves them out.
+        live
+            Show runs live in a notebook: True always, False never, but as a line of text. Before it is set they are
+            where the notebook has a person before it; not where nbclient, nbconvert or papermill run it.
+        subprocess_python
+            The python that runs with `execution_mode="subprocess"` use, such as another environment's; it needs this
+            version of omnirt-lab. By default this process's own.
+        cancel_grace_s
+            Seconds that such a run may go on after a cancel before its process is killed; 5 by default.
+        batch_window_ms
+            Switches batching on: a submitted job waits so long, counted from when it was queued, for others that may
+            share one call of the pipeline. 0 waits for none, and takes those that are there.
+        max_batch_size
+            How many may share a call: 8 by default, at most 64; 1 switches batching off.
+
+        Raises
+        ------
+        NotAvailableError
+            If `subprocess_python` is no program.
+        InvalidRequestError
+            If a number is none of what is asked for.
+        """
+        return SETTINGS.change(
+            embed_metadata=embed_metadata,
+            live=live,
+            subprocess_python=subprocess_python,
+            cancel_grace_s=cancel_grace_s,
+            batch_window_ms=batch_window_ms,
+            max_batch_size=max_batch_size,
+        )
