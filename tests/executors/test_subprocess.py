@@ -17,7 +17,6 @@ import pytest
 
 from omnirt_lab import Lab
 from omnirt_lab.errors import (
-    ChildDiedError,
     InvalidRequestError,
     JobCancelledError,
     JobTimeoutError,
@@ -198,24 +197,6 @@ def test_a_pipeline_that_raises_in_a_step_is_the_same_error_as_here_and_leaves_t
     assert "in fail" in str(caught.value.__cause__.__cause__)
     assert report.probe.overhead_ns is not None
     assert _child_of(lab.generate(PROMPT, **APART).report) == _child_of(report)
-
-
-def test_a_child_that_is_killed_in_the_middle_of_a_run_fails_that_run_alone(lab: Lab) -> None:
-    def kill(event: AnyEvent) -> None:
-        if isinstance(event, Step) and event.data.index == 2:
-            os.kill(_child().pid, signal.SIGKILL)
-
-    with pytest.raises(ChildDiedError, match="killed by SIGKILL") as caught:
-        lab.generate(PROMPT, **ENDLESS, on_event=kill)
-
-    report = lab.last_report()
-    assert report.run_id in "".join(caught.value.__notes__)
-    assert (report.state, report.steps_planned) == ("failed", 1_000)
-    assert len(report.steps) >= 3
-    assert report.error is not None
-    assert (report.error.type, report.error.stage) == ("ChildDiedError", "denoise")
-    assert report.error.hint
-    assert children() == []
 
 
 def test_a_run_that_hangs_is_killed_when_its_time_is_over_though_it_holds_the_interpreter(lab: Lab) -> None:

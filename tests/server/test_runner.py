@@ -113,7 +113,7 @@ def test_an_execution_mode_that_is_not_there_fails_with_its_own_error(server: Se
     assert (response.status_code, response.json()["error"]["code"]) == (400, "not_available")
 
 
-def test_a_job_in_a_child_of_the_runner_is_run_and_its_crash_leaves_the_runner_alone(server: Serving):
+def test_a_child_of_the_runner_that_is_killed_fails_its_job_alone_and_the_next_one_has_a_new_child(server: Serving):
     config = {**ENDLESS, "execution_mode": "subprocess"}
     job = post_job(server, config=config)
     wait_for_step(server, job.job_id)
@@ -121,12 +121,13 @@ def test_a_job_in_a_child_of_the_runner_is_run_and_its_crash_leaves_the_runner_a
     report = server.client.get(f"/v1/runs/{job.run_id}").json()
     child = int(report["worker_id"].removeprefix(f"{server.journal.get_job(job.job_id).worker_id}/child-"))
 
-    os.kill(child, signal.SIGSEGV)
+    os.kill(child, signal.SIGKILL)
 
     assert wait_for_state(server, job.job_id, "cancelled", "failed", "lost") == "failed"
-    error = server.client.get(f"/v1/runs/{job.run_id}").json()["error"]
-    assert (error["type"], error["stage"]) == ("ChildDiedError", "denoise")
-    assert error["traceback"].startswith("Fatal Python error: Segmentation fault")
+    report = server.client.get(f"/v1/runs/{job.run_id}").json()
+    assert (report["error"]["type"], report["error"]["stage"]) == ("ChildDiedError", "denoise")
+    assert "killed by SIGKILL" in report["error"]["message"]
+    assert len(report["steps"]) >= 1
     response = server.client.post("/v1/generate", json=body(config={**config, "timeout_s": 1e-3}))
     assert (response.status_code, response.json()["error"]["code"]) == (504, "job_timeout")
     assert runner_pids(server) == [runner]
