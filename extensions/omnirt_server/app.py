@@ -46,6 +46,16 @@ class OmniRTApp(ExtensionApp):
     cancel_grace_s = Float(
         5.0, min=0, help="Seconds until a job that does not stop is interrupted, and again until its runner is killed."
     ).tag(config=True)
+    batch_window_ms = Float(
+        None,
+        allow_none=True,
+        min=0,
+        max=60_000,
+        help="Milliseconds that a job waits for others to share its pipeline call; by default each has its own.",
+    ).tag(config=True)
+    max_batch_size = Int(8, min=1, max=64, help="Jobs that share a call at most, with a batch_window_ms.").tag(
+        config=True
+    )
     max_body_bytes = Int(16 * 2**20, min=1024, help="Largest body of a request.").tag(config=True)
     otlp_endpoint = Unicode(
         "", help="Address of an OTLP/HTTP collector for traces; by default what OTEL_EXPORTER_OTLP_ENDPOINT says."
@@ -86,6 +96,8 @@ class OmniRTApp(ExtensionApp):
             prewarm=self.prewarm,
             cancel_grace_s=self.cancel_grace_s,
             allowed_models=tuple(self.allowed_models),
+            batch_window_ms=self.batch_window_ms,
+            max_batch_size=self.max_batch_size,
         )
 
     def _find_target(self) -> Target | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from omnirt_lab.errors import LabError, RunnerUnavailableError
-from omnirt_lab.journal import Journal
-from omnirt_lab.records import ErrorInfo, Record
+from omnirt_lab.journal import JobRecord, Journal
+from omnirt_lab.records import ErrorInfo, JobState, Record
 from omnirt_server.runner_kernel import RunnerKernel
 from omnirt_server.submission import RUNNER_QUEUE
 
@@ -26,6 +26,9 @@ _LOOK_EVERY_S: Final = 0.25
 """How often a wish to cancel is looked for; the kernel itself looks at each step."""
 
 _IDLE_S: Final = 1.0
+
+_RUNNING: Final[tuple[JobState, ...]] = ("running",)
+_MOST_RUNNING: Final = 1_000
 
 _MODULE: Final = "__import__('omnirt_lab.engine.runner', fromlist=['runner'])"
 
@@ -43,13 +46,19 @@ class LaneOptions(Record, frozen=True, kw_only=True):
     cancel_grace_s: float = 5.0
     """Seconds from a wish to cancel to the interrupt, and from there to the kill."""
 
+    batch_window_ms: float | None = None
+    """How long a job waits in the kernel for others that may share its call; None for one job a call."""
+
+    max_batch_size: int = 8
+
 
 class Lane:
     """Takes jobs from the queue and gives them to its kernel, one after the other.
 
     1. `_next_job` waits until a job is queued that no other lane has in hand.
     2. `_kernel_at_work` is the kernel, started if there is none.
-    3. `_run` sends it the job's id and waits for the answer; it presses ever harder where the job is to be cancelled.
+    3. `_run` sends it the job's id and waits for the answer; it presses ever harder where a job is to be cancelled.
+       With batching the kernel takes jobs that may share the call along, which no lane has in hand.
     4. A kernel that has died, or has answered and left its job running, is buried, which ends the job as lost.
     5. A job that is still queued then was not taken: that counts as a failure, and after three in a row all fail.
 
@@ -147,9 +156,10 @@ class Lane:
         """Leave no kernel in doubt, and say whether the job was taken."""
         job = await asyncio.to_thread(self._journal.get_job, job_id)
         kernel = self._kernel
-        is_ours = kernel is not None and (job.worker_id or "").startswith(f"runner-{kernel.pid}-")
-        if (job.state == "running" and is_ours) or (kernel is not None and kernel.died.is_set()):
-            await self._bury()
+        if kernel is not None:
+            left = await asyncio.to_thread(self._running_in, kernel)
+            if left or kernel.died.is_set():
+                await self._bury()
         return job.state != "queued"
 
     async def _on_failure(self, trouble: str) -> None:
@@ -192,7 +202,10 @@ class Lane:
         try:
             async with asyncio.timeout(START_S):
                 await kernel.start()
-                await kernel.execute(f"{_MODULE}.begin()")
+                await kernel.execute(
+                    f"{_MODULE}.begin(batch_window_ms={self._options.batch_window_ms!r}, "
+                    f"max_batch_size={self._options.max_batch_size!r})"
+                )
         except TimeoutError as error:
             await self._bury()
             raise RunnerUnavailableError(
@@ -208,18 +221,29 @@ class Lane:
         pressure = _Pressure(kernel, self._options.cancel_grace_s)
         try:
             while not (await asyncio.wait({executing}, timeout=_LOOK_EVERY_S))[0]:
-                if await self._should_stop(job_id):
+                if await self._should_stop(kernel, job_id):
                     await pressure.rise()
+                else:
+                    pressure.fall()
             executing.result()
         finally:
             executing.cancel()
             await asyncio.gather(executing, return_exceptions=True)
 
-    async def _should_stop(self, job_id: str) -> bool:
+    async def _should_stop(self, kernel: RunnerKernel, job_id: str) -> bool:
+        """Whether a job in the kernel is to be cancelled, or it has none left."""
         try:
+            running = await asyncio.to_thread(self._running_in, kernel)
+            if running:
+                return any(job.cancel_requested for job in running)
             return await asyncio.to_thread(self._journal.is_cancel_requested, job_id)
         except LabError:  # not known any better than before
             return False
+
+    def _running_in(self, kernel: RunnerKernel) -> list[JobRecord]:
+        """The jobs that the kernel has claimed and not ended."""
+        running = self._journal.list_jobs(states=_RUNNING, limit=_MOST_RUNNING)
+        return [job for job in running if (job.worker_id or "").startswith(f"runner-{kernel.pid}-")]
 
     async def _bury(self) -> None:
         """Kill the kernel if it lives, and end what it ran."""
@@ -248,6 +272,10 @@ class _Pressure:
         self._grace_s = grace_s
         self._since_s: float | None = None
         self._was_interrupted = False
+
+    def fall(self) -> None:
+        """No job is to be cancelled, or no more."""
+        self._since_s, self._was_interrupted = None, False
 
     async def rise(self) -> None:
         """Called again and again while the job goes on."""

@@ -41,6 +41,11 @@ class RunnerOptions(Record, frozen=True, kw_only=True):
 
     allowed_models: tuple[str, ...] = ()
 
+    batch_window_ms: float | None = None
+    """How long a job waits for others that may share its pipeline call; None for one job a call."""
+
+    max_batch_size: int = 8
+
 
 class Runner:
     """The part of the server that has its jobs run. Kernels start with the first job, unless they are prewarmed."""
@@ -73,6 +78,8 @@ class Runner:
             prewarm=self._options.prewarm,
             loads_builtin=DEFAULT_MODEL in self._options.allowed_models,
             cancel_grace_s=self._options.cancel_grace_s,
+            batch_window_ms=self._options.batch_window_ms,
+            max_batch_size=self._options.max_batch_size,
         )
         for index, own in enumerate(self._environments):
             environment = _environment(self._journal.directory, self._directory.path, own)

@@ -21,6 +21,8 @@ _FLAGS: Final = {
     "otlp_endpoint": "OmniRTApp.otlp_endpoint",
     "runners": "OmniRTApp.runners",
     "max_queued": "OmniRTApp.max_queued",
+    "batch_window_ms": "OmniRTApp.batch_window_ms",
+    "max_batch_size": "OmniRTApp.max_batch_size",
     "log_level": "ServerApp.log_level",
 }
 """Option → the trait that it sets; one that is not given leaves the trait to configuration files and defaults."""
@@ -37,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state-dir", metavar="DIR", help="the lab's state directory (default: the user's)")
     parser.add_argument("--runners", type=int, metavar="N", help="runner kernels; 0 runs no jobs (default: 1)")
     parser.add_argument("--max-queued", type=int, metavar="N", help="jobs that may wait (default: 100)")
+    parser.add_argument("--batch-window-ms", type=float, metavar="MS", help="let jobs share calls; each waits so long")
+    parser.add_argument("--max-batch-size", type=int, metavar="N", help="jobs that share a call (default: 8)")
     parser.add_argument("--log-level", choices=("DEBUG", "INFO", "WARN", "ERROR"), help="(default: WARN)")
     parser.add_argument("--set", action="append", default=[], metavar="TRAIT=VALUE", help="any Jupyter Server option")
 

@@ -61,7 +61,7 @@ def gather(
     end_ns = time.monotonic_ns() + window_ns
     while True:
         arrived.clear()
-        waiting = _with_first(journal.list_queued(queue, limit=_LOOK_AHEAD), first_id)
+        waiting = _with_first(journal, journal.list_queued(queue, limit=_LOOK_AHEAD), first_id)
         company = company_of(waiting, limit=settings.max_batch_size)
         left_ns = 0
         if company.may_grow:
@@ -122,11 +122,12 @@ def _has_shape(request: GenerateRequest, shape: GenerateRequest) -> bool:
     return True
 
 
-def _with_first(waiting: list[JobRecord], first_id: str | None) -> list[JobRecord]:
+def _with_first(journal: Journal, waiting: list[JobRecord], first_id: str | None) -> list[JobRecord]:
+    """The jobs with this one before all others; none if it is queued no more."""
     if first_id is None:
         return waiting
-    first = [job for job in waiting if job.job_id == first_id]
-    return [*first, *(job for job in waiting if job.job_id != first_id)] if first else []
+    first = journal.get_job(first_id)
+    return [first, *(job for job in waiting if job.job_id != first_id)] if first.state == "queued" else []
 
 
 def _queued_at_ns(job: JobRecord) -> int:

@@ -16,6 +16,7 @@ from ipykernel.kernelapp import IPKernelApp
 from omnirt_lab.engine.engine import Engine
 from omnirt_lab.executors import get_executor
 from omnirt_lab.executors.parenthood import die_with_parent
+from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.journal import Journal
 from omnirt_lab.records import GenerateRequest
 
@@ -28,9 +29,13 @@ _engines: Final[list[Engine]] = []
 """The process's one engine, once it has begun."""
 
 
-def begin() -> str:
-    """Load torch, open the journal, and register as a worker; its id. Without effect the second time."""
+def begin(*, batch_window_ms: float | None = None, max_batch_size: int | None = None) -> str:
+    """Load torch, open the journal, and register as a worker; its id. Without effect the second time.
+
+    The settings are those of `omnirt_lab.configure`.
+    """
     if not _engines:
+        SETTINGS.change(batch_window_ms=batch_window_ms, max_batch_size=max_batch_size)
         get_executor("legacy_call")
         _engines.append(Engine(Journal.open(), worker_kind="runner"))
     return _engines[0].worker.worker_id
@@ -47,6 +52,8 @@ def load_builtin() -> None:
 
 def run(job_id: str) -> None:
     """Claim the job and run it to its end, whatever that is; nothing happens if it is not queued any more.
+
+    Where batching is on, queued jobs that may share its call run with it.
 
     Raises
     ------

@@ -57,7 +57,7 @@ COLUMNS: Final = (
     Column("width_px", "Int64", "of a picture", "px"),
     Column("height_px", "Int64", "of a picture", "px"),
     Column("num_images", "Int64", "pictures that were asked for"),
-    Column("batch_size", "Int64", "pictures that were denoised together"),
+    Column("batch_size", "Int64", "requests that shared one call of the pipeline"),
     Column("peak_bytes", "Int64", "memory peak of the device with the highest", "bytes"),
     Column("rating", "Int64", "yours, 1 to 5"),
     Column("queue_wait_ms", "float64", "from being asked for to its start", "ms"),

@@ -64,7 +64,8 @@ class JobStartedData(Fact, frozen=True, kw_only=True):
     attempt: int = 1
 
     batch_size: int = 1
-    """Requests merged into one pipeline call; pictures of one request do not count."""
+    """Requests merged into one pipeline call; pictures of one request do not count. A replay fills the call up with
+    copies of itself."""
 
     batch_group_id: str | None = None
 

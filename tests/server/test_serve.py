@@ -89,12 +89,24 @@ def test_a_configuration_file_wins_over_defaults_and_a_flag_over_both(tmp_path: 
         "parser = argparse.ArgumentParser(); serve.add_arguments(parser)\n"
         "server = make_server(serve.arguments_to_argv(parser.parse_args(sys.argv[1:])), defaults={'port': 8000})\n"
         "app = server.extension_manager.extension_apps['omnirt_server'].pop()\n"
-        "print(server.port, server.base_url, app.max_queued, app.allowed_models)"
+        "print(server.port, server.base_url, app.max_queued, app.batch_window_ms, app.allowed_models)"
     )
     port = free_port()
 
     result = subprocess.run(
-        [sys.executable, "-c", code, "--port", str(port), "--max-queued", "7", "--model", "mine"],
+        [
+            sys.executable,
+            "-c",
+            code,
+            "--port",
+            str(port),
+            "--max-queued",
+            "7",
+            "--batch-window-ms",
+            "25",
+            "--model",
+            "mine",
+        ],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
@@ -102,7 +114,7 @@ def test_a_configuration_file_wins_over_defaults_and_a_flag_over_both(tmp_path: 
         check=True,
     )
 
-    assert result.stdout.split(maxsplit=3) == [str(port), "/lab/", "7", "['tiny-shapes', 'mine']\n"]
+    assert result.stdout.split(maxsplit=4) == [str(port), "/lab/", "7", "25.0", "['tiny-shapes', 'mine']\n"]
 
 
 def test_a_busy_port_is_an_error_at_once(tmp_path: Path):
