@@ -20,10 +20,12 @@ from omnirt_lab.pipelines.batching import row_of, shared_arguments, takes_lists
 from omnirt_lab.pipelines.call_arguments import seeded_generators
 from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.loading import get_pipeline_class
+from omnirt_lab.pipelines.resolution import generator_facts
 from omnirt_lab.records import (
     GenerateRequest,
     JobFinishedData,
     JobStartedData,
+    Json,
     ProbeCost,
     Resolved,
     WarningData,
@@ -110,8 +112,12 @@ class BatchedCall(LegacyCall):
 
     def _resolved(self, pipeline: AnyPipeline, arguments: dict[str, Any]) -> Resolved:
         self._own = [row.own_arguments for row in self._each]
+        first = super()._resolved(pipeline, arguments)  # takes milliseconds, so it is asked once
         self._shared.resolved = tuple(
-            super(BatchedCall, self)._resolved(pipeline, {**arguments, **_given(own, arguments)}) for own in self._own
+            replace(
+                first, config={**first.config, **_texts(own, arguments)}, generators=generator_facts(own["generator"])
+            )
+            for own in self._own
         )
         return self._shared.resolved[0]
 
@@ -162,5 +168,5 @@ def can_share(first: GenerateRequest, other: GenerateRequest, distance: int) -> 
     )
 
 
-def _given(own: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in own.items() if name in arguments}
+def _texts(own: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Json]:
+    return {name: own[name] for name in ("prompt", "negative_prompt") if name in arguments}

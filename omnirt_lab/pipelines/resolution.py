@@ -28,7 +28,7 @@ def resolve(pipeline: AnyPipeline, arguments: Mapping[str, Any]) -> Resolved:
         components={name: _component_facts(pipeline, part) for name, part in parts.items()},
         scheduler_config=_scheduler_config(scheduler) if isinstance(scheduler, ConfigMixin) else {},
         config=_filled_in(pipeline, parts, arguments),
-        generators=_generator_facts(arguments.get("generator")),
+        generators=generator_facts(arguments.get("generator")),
     )
 
 
@@ -122,7 +122,8 @@ def _default_size_px(pipeline: AnyPipeline, parts: Mapping[str, Any], name: str)
     return latent_shape(denoiser, configs.get("vae", {})).default_size_px
 
 
-def _generator_facts(passed: object) -> tuple[GeneratorFacts, ...] | None:
+def generator_facts(passed: object) -> tuple[GeneratorFacts, ...] | None:
+    """Of the generator, or each of the generators, that a call is given; None if that is something else."""
     generators = passed if isinstance(passed, list | tuple) else [passed]
     facts = [_facts_of(generator) for generator in generators if isinstance(generator, torch.Generator)]
     return tuple(facts) or None
