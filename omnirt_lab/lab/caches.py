@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Caches:
-    """What stays between runs: resident pipelines and text embeddings."""
+    """What stays between runs: resident pipelines, text embeddings and latents of input pictures."""
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Calls, hits, entries, bytes and saved nanoseconds, by cache type."""
@@ -21,13 +21,18 @@ class Caches:
         return {
             "resident_pipeline": msgspec.to_builtins(resources.residency.stats()),
             "text_embedding": msgspec.to_builtins(resources.text_embeddings.stats()),
+            "image_latents": msgspec.to_builtins(resources.image_latents.stats()),
         }
 
     def clear(self) -> None:
-        """Forget all embeddings, end child processes, and let go of every resident pipeline that no run is using."""
+        """Forget all embeddings and latents, end child processes, and let go of every resident pipeline.
+
+        What a run is using stays in memory until it has ended.
+        """
         close_executors()
         resources = _resources()
         resources.text_embeddings.clear()
+        resources.image_latents.clear()
         resources.residency.clear()
 
     def __repr__(self) -> str:

@@ -1,13 +1,16 @@
-"""A text encoder's call as data: its inputs as a key, its output copied, its cost timed."""
+"""An encoder's call as data: its inputs as a key, its output copied, its cost timed."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.utils import BaseOutput
 from transformers.utils import ModelOutput
 
 from omnirt_lab.units import NS_PER_MS
@@ -35,7 +38,7 @@ def digest_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 
 def _feed(digest: hashlib.blake2b, value: Any) -> None:
     if isinstance(value, torch.Tensor):
-        digest.update(f"{value.dtype} {tuple(value.shape)} {value.device};".encode())
+        digest.update(f"{value.dtype} {tuple(value.shape)} {value.stride()} {value.device};".encode())
         if value.numel():
             digest.update(value.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy().data)
     elif isinstance(value, _PLAIN):
@@ -63,7 +66,7 @@ class OutputCopy:
 
 
 def copy_output(value: Any) -> OutputCopy:
-    """Copy an encoder's output: tensors, plain values, tuples, lists, dicts and transformers' `ModelOutput` of such.
+    """Copy an encoder's output: tensors, plain values, distributions; tuples, lists, dicts and output records of such.
 
     Raises
     ------
@@ -82,13 +85,27 @@ def _copy(value: Any, copies: dict[int, torch.Tensor]) -> Any:
         return copies[id(value)]
     if isinstance(value, _PLAIN):
         return value
-    if isinstance(value, ModelOutput):
+    if type(value) is DiagonalGaussianDistribution:
+        return _copy_distribution(value, copies)
+    if isinstance(value, (ModelOutput, BaseOutput)):
         return type(value)(**{name: _copy(item, copies) for name, item in value.items()})
     if type(value) in (tuple, list):
         return type(value)(_copy(item, copies) for item in value)
     if type(value) is dict:
         return {name: _copy(item, copies) for name, item in value.items()}
     raise NotPlainError(type(value).__name__)
+
+
+def _copy_distribution(
+    value: DiagonalGaussianDistribution, copies: dict[int, torch.Tensor]
+) -> DiagonalGaussianDistribution:
+    """A distribution whose `mean` is a view of its `parameters`, as in the original: kernels see the same strides."""
+    copied = copy.copy(value)
+    for name, item in vars(value).items():
+        setattr(copied, name, _copy(item, copies))
+    if copied.parameters.stride() == value.parameters.stride():
+        copied.mean = copied.parameters.chunk(2, dim=1)[0]
+    return copied
 
 
 class CallTimer:
@@ -131,5 +148,7 @@ def device_of(value: Any) -> torch.device | None:
     """The device of the first tensor in an output."""
     if isinstance(value, torch.Tensor):
         return value.device
+    if isinstance(value, DiagonalGaussianDistribution):
+        return torch.device(value.parameters.device)
     items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
     return next((device for item in items if (device := device_of(item)) is not None), None)

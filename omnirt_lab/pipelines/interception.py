@@ -64,7 +64,8 @@ class Interception:
     def _watch(self, site: Site) -> None:
         module = site.module
         if site.method != "__call__":
-            self._replace(module, site.method, self._watched(site, getattr(module, site.method)))
+            original = self._intercepted(site, getattr(module, site.method))
+            self._replace(module, site.method, self._watched(site, original))
         elif site.has_plain_call:
             original = vars(module).get("_compiled_call_impl") or module._call_impl  # noqa: SLF001  # as nn.Module does
             self._replace(module, "_compiled_call_impl", self._watched(site, self._intercepted(site, original)))
@@ -85,14 +86,14 @@ class Interception:
 
     def _intercepted(self, site: Site, original: Callable[..., Any]) -> Callable[..., Any]:
         for interceptor in self._interceptors:
-            if interceptor.wants(site.component, site.module):
+            if interceptor.wants(site.stage, site.module):
                 original = partial(self._through, interceptor, site, original)
         return original
 
     def _through(
         self, interceptor: CallInterceptor, site: Site, original: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
-        return interceptor(site.component, site.module, original, args, kwargs, self._sink)
+        return interceptor(site.stage, site.module, original, args, kwargs, self._sink)
 
     def _watched(self, site: Site, original: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 What is seen: another parameter, buffer or submodule in place of one; a write to a tensor, by its `_version`; the
 training flag; forward hooks; a replaced `forward`; adapters, their scaling and merging; dtype and device; the
-attention implementation; and the process's settings that change bits (autocast, threads, matmul precision).
+attention implementation; and the process's settings that change bits (autocast, threads, matmul precision, kernels).
 
 Writes through `.data` leave `_version` as it is. They are noticed by a sample of the values: every one of a tensor of
 at most 4,096, else 1,024 spread evenly. A write through `.data` to a few values of a larger tensor goes unnoticed.
@@ -13,8 +13,9 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import types
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +23,16 @@ import torch
 
 SAMPLE_ALL_UP_TO: Final = 4_096
 SAMPLE_OF_LARGER: Final = 1_024
+
+_ATTENTION_KERNELS: Final[tuple[Callable[[], bool], ...]] = (
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.math_sdp_enabled,
+)
+_PLAIN: Final = (bool, int, float, str, type(None), tuple, torch.dtype)
+_FUNCTIONS: Final = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial)
+_CONFIG: Final = "_internal_dict"
+"""Where diffusers' models keep their configuration."""
 
 
 class _Identities:
@@ -65,6 +76,22 @@ def module_state(module: torch.nn.Module) -> Hashable:
     return state, tensors_state(_tensors(parts)), _attention_of(module), _process_settings()
 
 
+def attributes_state(module: torch.nn.Module) -> Hashable:
+    """The key of what methods read of their own object: public values such as `use_tiling`, processors, the config.
+
+    For modules whose outputs depend on such values; functions that are set on a module are not seen.
+    """
+    return tuple(
+        (repr(vars(part).get(_CONFIG)), tuple((name, _value_state(value)) for name, value in _public(part)))
+        for part in _parts(module)
+    )
+
+
+def function_state(call: Callable[..., Any]) -> Hashable:
+    """The key of a function or method as code: bound methods of one function are alike."""
+    return _identities.number_of(call.__func__ if isinstance(call, types.MethodType) else call)
+
+
 def tensors_of(module: torch.nn.Module) -> list[torch.Tensor]:
     """All parameters and buffers, each once; several times as fast as the module's own iterators."""
     return _tensors(_parts(module))
@@ -98,7 +125,8 @@ def _tensors(parts: Sequence[torch.nn.Module]) -> list[torch.Tensor]:
 
 def _tensor_state(tensor: torch.Tensor) -> Hashable:
     version = None if tensor.is_inference() else tensor._version  # noqa: SLF001  # the write counter has no public name
-    return _identities.number_of(tensor), version, tensor.dtype, tensor.device, tensor.shape
+    layout = None if tensor.layout != torch.strided else tensor.stride()
+    return _identities.number_of(tensor), version, tensor.dtype, tensor.device, tensor.shape, layout
 
 
 def _sample_values(tensors: Sequence[torch.Tensor]) -> Hashable:
@@ -118,6 +146,24 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 
 def _bytes_of(flat: torch.Tensor) -> bytes:
     return flat.contiguous().view(torch.uint8).cpu().numpy().tobytes() if flat.numel() else b""
+
+
+def _public(thing: object) -> list[tuple[str, object]]:
+    return [
+        (name, value)
+        for name, value in vars(thing).items()
+        if not name.startswith("_") and not isinstance(value, (*_FUNCTIONS, torch.Tensor))
+    ]
+
+
+def _value_state(value: object) -> Hashable:
+    """A plain value as it is, another object by its number and its own plain values; None for what has none."""
+    if type(value) in _PLAIN:
+        return type(value).__name__, repr(value)
+    if not isinstance(value, type) and "__dict__" in dir(value):
+        own = tuple((name, repr(item)) for name, item in _public(value) if type(item) in _PLAIN)
+        return _identities.number_of(value), own
+    return None
 
 
 def _part_state(part: torch.nn.Module) -> Hashable:
@@ -161,4 +207,9 @@ def _process_settings() -> Hashable:
         torch.get_float32_matmul_precision(),
         torch.are_deterministic_algorithms_enabled(),
         torch.backends.mkldnn.enabled,
+        torch.backends.cudnn.enabled,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+        tuple(is_enabled() for is_enabled in _ATTENTION_KERNELS),
     )

@@ -29,10 +29,14 @@ class Sink(Protocol):
 
 
 class CallInterceptor(Protocol):
-    """Stands between a pipeline and a component's call, as a cache of text embeddings does."""
+    """Stands between a pipeline and a component's call, as a cache of text embeddings does.
+
+    The name of a call is the component's, with the method behind it where it is not its own call: `text_encoder`,
+    `vae_encode`.
+    """
 
     def wants(self, name: str, module: torch.nn.Module) -> bool:
-        """Whether calls of the component of this name go through the interceptor."""
+        """Whether calls of this name go through the interceptor."""
 
     def __call__(
         self,

@@ -1,178 +1,29 @@
-"""A cache of text embeddings that stands at the encoder's call, so that no pipeline has to know of it."""
+"""A cache of text embeddings, at the encoder's call."""
 
 from __future__ import annotations
 
-import hashlib
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import ClassVar, Final
 
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
 from transformers import PreTrainedModel
 
-from omnirt_lab.pipelines.encoder_calls import (
-    CallTimer,
-    NotPlainError,
-    OutputCopy,
-    copy_output,
-    device_of,
-    digest_inputs,
-)
-from omnirt_lab.pipelines.module_state import module_state
-from omnirt_lab.pipelines.sink import Sink
-from omnirt_lab.records import CacheHitData, CacheMissData, Record
+from omnirt_lab.pipelines.call_cache import CallCache
 from omnirt_lab.units import BYTES_PER_MIB
-
-CACHE_TYPE: Final = "text_embedding"
 
 DEFAULT_BUDGET_BYTES: Final = 256 * BYTES_PER_MIB
 
 
-class TextEmbeddingStats(Record, frozen=True, kw_only=True):
-    """What the cache has done since it was made or cleared, and what it holds."""
+class TextEmbeddingCache(CallCache):
+    """Memoises calls of text encoders."""
 
-    calls: int
-    """Encoder calls that it was asked about; those that it lets pass unasked, as in training, do not count."""
-
-    hits: int
-
-    saved_ns: int
-    """Over all hits whose original call was timed: what the call had cost, less what the hit cost."""
-
-    size_bytes: int
-
-    budget_bytes: int
-
-    entries: int
-
-
-@dataclass(frozen=True)
-class _Entry:
-    output: OutputCopy
-    timer: CallTimer
-
-
-class TextEmbeddingCache:
-    """Memoises calls of text encoders; stands between a pipeline and its components as a `CallInterceptor`.
-
-    An entry is keyed by the values of all inputs and by the module's state (`module_state`), so a prompt never gets
-    the embedding of other weights, adapters or scales. What goes in and what comes out are copies: no consumer can
-    write into an entry. The least recently used entries go when the budget is spent. Safe to use from several threads.
-    """
+    cache_type: ClassVar[str] = "text_embedding"
 
     def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
-        self.budget_bytes = budget_bytes
-        self.is_enabled = True
-        """Set to False to let every call pass; what is held stays."""
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._calls = self._hits = self._saved_ns = self._size_bytes = 0
+        super().__init__(budget_bytes)
 
     def wants(self, name: str, module: torch.nn.Module) -> bool:
-        """Whether this component is a text encoder: a transformers model in one of diffusers' places for them."""
+        """Whether this is a text encoder's call: a transformers model in one of diffusers' places for them."""
         model = module._orig_mod if isinstance(module, OptimizedModule) else module  # noqa: SLF001  # torch.compile's
-        return self.is_enabled and name.startswith("text_encoder") and isinstance(model, PreTrainedModel)
-
-    def __call__(
-        self,
-        name: str,
-        module: torch.nn.Module,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        sink: Sink,
-    ) -> Any:
-        """Answer an encoder's call from memory, or make it and keep what it gave."""
-        start_ns = time.perf_counter_ns()
-        key = _key(module, args, kwargs)
-        if key is None:
-            return call(*args, **kwargs)
-        entry = self._find(key)
-        if entry is None:
-            sink.emit(CacheMissData(cache_type=CACHE_TYPE, component=name), stage=name)
-            return self._call_and_keep(key, call, args, kwargs)
-        output = copy_output(entry.output.value).value
-        cost_ns = entry.timer.cost_ns()
-        saved_ns = None if cost_ns is None else cost_ns - (time.perf_counter_ns() - start_ns)
-        with self._lock:
-            self._saved_ns += saved_ns or 0
-        size_bytes = entry.output.size_bytes
-        sink.emit(
-            CacheHitData(cache_type=CACHE_TYPE, component=name, saved_ns=saved_ns, size_bytes=size_bytes), stage=name
-        )
-        return output
-
-    def stats(self) -> TextEmbeddingStats:
-        """What it holds, and how often that helped."""
-        with self._lock:
-            return TextEmbeddingStats(
-                calls=self._calls,
-                hits=self._hits,
-                saved_ns=self._saved_ns,
-                size_bytes=self._size_bytes,
-                budget_bytes=self.budget_bytes,
-                entries=len(self._entries),
-            )
-
-    def clear(self) -> None:
-        """Forget every embedding, and start the figures anew."""
-        with self._lock:
-            self._entries.clear()
-            self._calls = self._hits = self._saved_ns = self._size_bytes = 0
-
-    def _find(self, key: bytes) -> _Entry | None:
-        with self._lock:
-            self._calls += 1
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._hits += 1
-                self._entries.move_to_end(key)
-            return entry
-
-    def _call_and_keep(self, key: bytes, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-        timer = CallTimer()
-        output = call(*args, **kwargs)
-        timer.stop(device_of(output))
-        try:
-            entry = _Entry(copy_output(output), timer)
-        except NotPlainError:
-            return output
-        with self._lock:
-            if key not in self._entries:
-                self._size_bytes += entry.output.size_bytes
-            self._entries[key] = entry
-            while self._size_bytes > self.budget_bytes:
-                _, oldest = self._entries.popitem(last=False)
-                self._size_bytes -= oldest.output.size_bytes
-        return output
-
-
-def _key(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
-    """The key of a call; None for one that must not be memoised: in training, with gradients, with opaque inputs."""
-    if torch.is_grad_enabled() or any(part.training for part in module.modules()):
-        return None
-    try:
-        inputs = digest_inputs(args, kwargs)
-    except NotPlainError:
-        return None
-    return _digest_state(module) + inputs
-
-
-_lock: Final = threading.Lock()
-_digested: WeakKeyDictionary[torch.nn.Module, tuple[Hashable, bytes]] = WeakKeyDictionary()
-"""Module → its state when it was last asked about, and that state's digest."""
-
-
-def _digest_state(module: torch.nn.Module) -> bytes:
-    """A digest of the module's state; comparing a state with the last one takes a fraction of writing it out."""
-    state = module_state(module)
-    with _lock:
-        known = _digested.get(module)
-        if known is None or known[0] != state:
-            known = _digested[module] = state, hashlib.blake2b(repr(state).encode(), digest_size=16).digest()
-    return known[1]
+        is_call = name.startswith("text_encoder") and not name.endswith(("_encode", "_decode"))
+        return self.is_enabled and is_call and isinstance(model, PreTrainedModel)

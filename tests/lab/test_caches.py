@@ -1,0 +1,35 @@
+"""The caches of a process, as a person meets them: in the report, in `lab.cache`, and switched off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from omnirt_lab import GenerateResult, Lab
+
+QUICK = {"steps": 2, "seed": 7, "progress": False}
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(11).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+
+
+def _uses(result: GenerateResult) -> dict[str, tuple[int, int]]:
+    return {use.cache_type: (use.hits, use.calls) for use in result.report.cache_details}
+
+
+def test_a_second_run_from_the_same_picture_spares_its_encoding(lab: Lab, picture: np.ndarray) -> None:
+    lab.cache.clear()
+    options = {"task": "image2image", "image": picture, **QUICK}
+
+    first = lab.generate("a red circle", **options)
+    second = lab.generate("a red circle", **options)
+
+    assert first.images[0].tobytes() == second.images[0].tobytes()
+    assert (_uses(first)["image_latents"], _uses(second)["image_latents"]) == ((0, 1), (1, 1))
+    (use,) = (use for use in second.report.cache_details if use.cache_type == "image_latents")
+    (stage,) = (stage for stage in second.report.stages if stage.name == "vae_encode")
+    assert stage.cache_type == "image_latents"
+    assert use.saved_ms is not None
+    assert lab.cache.stats()["image_latents"]["hits"] == 1
