@@ -139,7 +139,6 @@ class Tracing:
         elif delivery.reason:
             _log.info("%s remarked: %s", target.name, delivery.reason)
 
-
     def _count_undelivered(self, target: Target) -> None:
         if self._uncounted:
             self._journal.count_undelivered_spans(target.name, self._uncounted)
