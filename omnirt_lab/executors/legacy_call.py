@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from omnirt_lab.executors.run_writer import RunWriter
     from omnirt_lab.pipelines.previews import PreviewViewer
     from omnirt_lab.pipelines.probe import Probe, Reading
+    from omnirt_lab.pipelines.residency import Resident
     from omnirt_lab.pipelines.sink import CallInterceptor
     from omnirt_lab.pipelines.sites import AnyPipeline
 
@@ -180,7 +181,7 @@ class LegacyCall:
         resident = self._resources.residency.get(
             source, task=self._request.task, dtype=config.dtype, device=config.device, setup=Setup.of(config)
         )
-        self._report_residency(resident.loaded_now, resident.load_ns, resident.size_bytes)
+        self._report_residency(resident)
         self._warn(resident.warnings)
         return resident.pipeline
 
@@ -216,13 +217,16 @@ class LegacyCall:
         for warning in warnings:
             self._writer.emit(warning)
 
-    def _report_residency(self, loaded_now: bool, load_ns: int, size_bytes: int) -> None:
-        if loaded_now:
+    def _report_residency(self, resident: Resident) -> None:
+        if not resident.is_kept:
+            return
+        if resident.loaded_now:
             self._writer.emit(CacheMissData(cache_type="resident_pipeline"), stage="load")
         else:
-            self._writer.emit(
-                CacheHitData(cache_type="resident_pipeline", saved_ns=load_ns, size_bytes=size_bytes), stage="load"
+            hit = CacheHitData(
+                cache_type="resident_pipeline", saved_ns=resident.load_ns, size_bytes=resident.size_bytes
             )
+            self._writer.emit(hit, stage="load")
 
 
 def _steps_of(pipeline: AnyPipeline, arguments: dict[str, Any]) -> int:

@@ -79,7 +79,7 @@ class ModularCall(LegacyCall):
         resident = self._resources.residency.get(
             source, task=self._request.task, dtype=config.dtype, device=config.device, setup=Setup.of(config)
         )
-        self._report_residency(resident.loaded_now, resident.load_ns, resident.size_bytes)
+        self._report_residency(resident)
         self._warn(resident.warnings)
         return resident.pipeline
 

@@ -41,6 +41,15 @@ class Settings(Record, frozen=True, kw_only=True):
     max_batch_size: int = 8
     """Jobs that share a call at most."""
 
+    resident_pipeline_cache: bool = True
+    """Keep pipelines in memory for the next run."""
+
+    text_embedding_cache: bool = True
+    """Keep text embeddings for the next run."""
+
+    image_latent_cache: bool = True
+    """Keep the latents of input pictures for the next run."""
+
     @property
     def is_batching(self) -> bool:
         """Whether queued jobs may share a call."""

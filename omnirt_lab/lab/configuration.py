@@ -19,6 +19,9 @@ class Configured:
         cancel_grace_s: float | None = None,
         batch_window_ms: float | None = None,
         max_batch_size: int | None = None,
+        resident_pipeline_cache: bool | None = None,
+        text_embedding_cache: bool | None = None,
+        image_latent_cache: bool | None = None,
     ) -> Settings:
         """Change settings of this process, and return all of them; what is left out stays as it is.
 
@@ -39,6 +42,12 @@ class Configured:
             share one call of the pipeline. 0 waits for none, and takes those that are there.
         max_batch_size
             How many may share a call: 8 by default, at most 64; 1 switches batching off.
+        resident_pipeline_cache
+            False loads the model for each run anew, and keeps none from the next run on.
+        text_embedding_cache
+            False has each run encode its texts; what is kept stays, for when it is on again.
+        image_latent_cache
+            False has each run encode its input pictures, likewise.
 
         Raises
         ------
@@ -54,4 +63,7 @@ class Configured:
             cancel_grace_s=cancel_grace_s,
             batch_window_ms=batch_window_ms,
             max_batch_size=max_batch_size,
+            resident_pipeline_cache=resident_pipeline_cache,
+            text_embedding_cache=text_embedding_cache,
+            image_latent_cache=image_latent_cache,
         )

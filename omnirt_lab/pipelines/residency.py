@@ -35,6 +35,9 @@ class Resident:
 
     pipeline: DiffusionPipeline
 
+    is_kept: bool
+    """False while the cache is off, which was not asked then."""
+
     loaded_now: bool
     """Read from its files for this call, rather than found in memory."""
 
@@ -50,6 +53,9 @@ class Resident:
 
 class ResidencyStats(Record, frozen=True, kw_only=True):
     """What the cache has done since it was made, and what it holds."""
+
+    is_enabled: bool
+    """False loads for each run anew, and keeps nothing."""
 
     models: tuple[str, ...]
     """Names of the resident models, the least recently used first."""
@@ -98,6 +104,8 @@ class ResidencyCache:
     def __init__(self, budget_bytes: int | None = None) -> None:
         """Hold at most `budget_bytes`, by default half of the machine's memory; one model may always stay."""
         self.budget_bytes = budget_bytes or int(psutil.virtual_memory().total * DEFAULT_SHARE_OF_RAM)
+        self.is_enabled = True
+        """Set to False to load for each call anew; the next one lets go of all that is held."""
         self._loading = threading.Lock()
         self._table = threading.Lock()
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
@@ -127,20 +135,20 @@ class ResidencyCache:
         own_class = pipeline_class if setup.moves_weights else None
         key = _Key(source.location, source.revision, placement.dtype, placement.device, setup, own_class)
         with self._loading:
-            entry = self._find(key)
+            is_kept = self.is_enabled
+            if not is_kept:
+                self.clear()
+            entry = self._find(key) if is_kept else None
             loaded_now = entry is None
             if entry is None:
-                start_ns = time.perf_counter_ns()
-                loaded = _load(source, task, placement, setup)
-                load_ns = time.perf_counter_ns() - start_ns
-                notes = placement.warnings + loaded.warnings
-                entry = _Entry(source.name, load_ns, weight_bytes(loaded.pipeline), notes)
-                entry.by_class[pipeline_class] = loaded.pipeline
-                self._keep(key, entry)
+                entry = _entry(source, task, placement, setup, pipeline_class)
+                if is_kept:
+                    self._keep(key, entry)
             if pipeline_class not in entry.by_class:
                 entry.by_class[pipeline_class] = with_task_class(next(iter(entry.by_class.values())), pipeline_class)
             return Resident(
                 pipeline=entry.by_class[pipeline_class],
+                is_kept=is_kept,
                 loaded_now=loaded_now,
                 load_ns=entry.load_ns,
                 size_bytes=entry.size_bytes,
@@ -151,6 +159,7 @@ class ResidencyCache:
         """What is resident, and how often that helped."""
         with self._table:
             return ResidencyStats(
+                is_enabled=self.is_enabled,
                 models=tuple(entry.name for entry in self._entries.values()),
                 size_bytes=sum(entry.size_bytes for entry in self._entries.values()),
                 budget_bytes=self.budget_bytes,
@@ -162,8 +171,10 @@ class ResidencyCache:
     def clear(self) -> None:
         """Let go of every model."""
         with self._table:
+            held = len(self._entries)
             self._entries.clear()
-        _free_memory()
+        if held:
+            _free_memory()
 
     def _find(self, key: _Key) -> _Entry | None:
         with self._table:
@@ -189,6 +200,17 @@ class ResidencyCache:
 
     def _used_bytes(self) -> int:
         return sum(entry.size_bytes for entry in self._entries.values())
+
+
+def _entry(
+    source: ModelSource, task: Task, placement: Placement, setup: Setup, pipeline_class: type[DiffusionPipeline]
+) -> _Entry:
+    start_ns = time.perf_counter_ns()
+    loaded = _load(source, task, placement, setup)
+    load_ns = time.perf_counter_ns() - start_ns
+    entry = _Entry(source.name, load_ns, weight_bytes(loaded.pipeline), placement.warnings + loaded.warnings)
+    entry.by_class[pipeline_class] = loaded.pipeline
+    return entry
 
 
 def _load(source: ModelSource, task: Task, placement: Placement, setup: Setup) -> Loaded:

@@ -33,3 +33,36 @@ def test_a_second_run_from_the_same_picture_spares_its_encoding(lab: Lab, pictur
     assert stage.cache_type == "image_latents"
     assert use.saved_ms is not None
     assert lab.cache.stats()["image_latents"]["hits"] == 1
+
+
+def test_each_cache_can_be_switched_off_and_on_again_and_says_so(lab: Lab, picture: np.ndarray) -> None:
+    lab.cache.clear()
+    options = {"task": "image2image", "image": picture, **QUICK}
+    names = {
+        "resident_pipeline_cache": "resident_pipeline",
+        "text_embedding_cache": "text_embedding",
+        "image_latent_cache": "image_latents",
+    }
+    expected = lab.generate("a red circle", **options)
+    for switch, cache_type in names.items():
+        try:
+            lab.configure(**{switch: False})
+            result = lab.generate("a red circle", **options)
+            stats = lab.cache.stats()
+        finally:
+            lab.configure(**{switch: True})
+
+        assert result.images[0].tobytes() == expected.images[0].tobytes()
+        assert set(_uses(result)) == set(names.values()) - {cache_type}
+        assert [name for name, figures in stats.items() if not figures["is_enabled"]] == [cache_type]
+        assert lab.cache.stats()[cache_type]["is_enabled"]
+
+
+def test_without_residency_nothing_stays_in_memory(lab: Lab) -> None:
+    lab.generate("a red circle", **QUICK)
+    try:
+        lab.configure(resident_pipeline_cache=False)
+        lab.generate("a red circle", **QUICK)
+        assert lab.cache.stats()["resident_pipeline"]["models"] == ()
+    finally:
+        lab.configure(resident_pipeline_cache=True)
