@@ -148,8 +148,8 @@ def test_a_filter_that_no_run_can_pass_says_which_can(lab: Lab, filters: dict[st
 
 
 def test_a_filter_that_does_not_exist_names_those_that_do(lab: Lab) -> None:
-    with pytest.raises(InvalidRequestError, match="no filter 'promt'") as caught:
-        lab.history(promt="red")  # type: ignore[call-arg]  # on purpose
+    with pytest.raises(InvalidRequestError, match="no filter 'prompts'") as caught:
+        lab.history(prompts="red")  # type: ignore[call-arg]  # on purpose
 
     assert "prompt" in caught.value.hint
 
