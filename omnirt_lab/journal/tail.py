@@ -1,7 +1,7 @@
 """What a running job has emitted and the journal has not yet: a file that outlives a killed process.
 
 A commit between two of torch's steps costs 0.2 ms, for its code and pages have left the processor's caches; a line at
-the end of a file costs a tenth of that, and the kernel keeps it when the process is gone.
+the end of a file costs a third of that, and the kernel keeps it when the process is gone.
 """
 
 from __future__ import annotations
