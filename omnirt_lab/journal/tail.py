@@ -38,11 +38,16 @@ class Tail:
         except OSError:
             return False
 
-    def remove(self) -> None:
-        """The journal has it all."""
+    def close(self) -> None:
+        """Write no more; the file stays."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def remove(self) -> None:
+        """The journal has it all."""
+        if self._fd is not None:
+            self.close()
             self._path.unlink(missing_ok=True)
 
 

@@ -196,7 +196,6 @@ class JobWriter:
                 return self._report
             terminal = self._make(data)
             self._report = self._end(data, terminal)
-            self._tail.remove()
             self._tell(terminal)
         self._background.soon(self._limit_wal)
         return self._report
@@ -274,11 +273,14 @@ class JobWriter:
         report = report_fold.fold(all_events, job_id=self.job.job_id)
         try:
             with self._database.writing() as connection:
-                if ending.store(connection, self.job, all_events, report):
-                    return report
+                is_stored = ending.store(connection, self.job, all_events, report)
+            self._tail.remove()
+            if is_stored:
+                return report
             with self._database.reading() as connection:
                 return runs.get_report(connection, self.job.run_id)
         except LabError:
+            self._tail.close()  # what it holds is for whoever finds the job lost
             dropped = len(all_events) - self._stored + data.probe.events_dropped
             data = replace(data, probe=replace(data.probe, events_dropped=dropped))
             return report_fold.fold([*self._events, self._make(data)], job_id=self.job.job_id)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from omnirt_lab.journal import Journal, RunQuery, Worker
 from omnirt_lab.journal.tail import Tail, read_tail
-from omnirt_lab.records import AnyEvent, JobLost, Step
+from omnirt_lab.records import AnyEvent, JobFinishedData, JobLost, Step
 from tests.journal.writing import begin, child, denoise, run, step, wish
 
 
@@ -85,6 +86,23 @@ def test_a_line_that_the_kill_cut_short_is_left_out(tmp_path: Path, journal: Jou
     tail.remove()
     assert not path.exists()
     assert read_tail(path, after_seq=0) == []
+
+
+def test_what_waited_when_a_run_could_not_be_ended_is_there_when_it_is_found_lost(journal: Journal):
+    with Journal.open(journal.directory, busy_timeout_s=0.1) as other:
+        worker = other.worker()
+        writer = begin(other, worker)
+        with sqlite3.connect(journal.directory / "journal.db", isolation_level=None) as blocker:
+            step(writer, 0)
+            blocker.execute("BEGIN IMMEDIATE")
+            report = writer.finish(JobFinishedData())
+            blocker.execute("ROLLBACK")
+        blocker.close()
+        assert report.probe.events_dropped > 0
+
+    assert journal.reap_lost() == [writer.job.job_id]
+    assert [event.event for event in journal.events(writer.job.job_id)][-2:] == ["step", "job_lost"]
+    assert list((journal.directory / "workers").glob("*.tail")) == []
 
 
 def test_a_run_that_ends_leaves_no_tail(journal: Journal, worker: Worker):
