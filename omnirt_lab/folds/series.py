@@ -2,7 +2,7 @@
 
 Counts live as long as the journal, so the state can be put away and taken up again. It is bounded: names beyond a
 limit count as `other`, and what is kept of a job goes when the job ends. Durations count when their job has ended,
-because only then is the device's own clock known; so they are the report's.
+because only then is the device's own clock known; so they are the report's, but what jobs did in one call counts once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from omnirt_lab.folds.clocks import stages_on_device, steps_on_device
 from omnirt_lab.folds.histogram import STAGE_BOUNDS_S, STEP_BOUNDS_S, Exemplar, Histogram, observe
+from omnirt_lab.folds.shared_calls import SharedTime, time_of
 from omnirt_lab.folds.state import STATE_AFTER, Ending
 from omnirt_lab.records import (
     TERMINAL_EVENTS,
@@ -102,6 +103,9 @@ class ActiveJob(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     peak_bytes: dict[MemoryLabels, int] = msgspec.field(default_factory=dict)
 
+    batch_group_id: str | None = None
+    """Of the call that it shares with others."""
+
 
 class SeriesState(msgspec.Struct, kw_only=True):
     """All counts so far. `apply` never writes to the one that it was given."""
@@ -134,6 +138,9 @@ class SeriesState(msgspec.Struct, kw_only=True):
     active: dict[str, ActiveJob] = {}
     """Job id → the jobs that wait or run."""
 
+    shared: dict[str, frozenset[SharedTime]] = {}
+    """Batch group → the times of its call that have been counted; kept while a job of the group is active."""
+
     names: dict[str, tuple[str, ...]] = {}
     """Kind of label → the names that have a series of their own."""
 
@@ -154,10 +161,9 @@ def apply(state: SeriesState, entries: Iterable[Entry]) -> SeriesState:
             job = _follow(event, tally.active[job_id], tally)
         else:
             continue
+        tally.active[job_id] = job
         if isinstance(event, TERMINAL_EVENTS):
-            del tally.active[job_id]
-        else:
-            tally.active[job_id] = job
+            _leave(tally, job_id)
     return tally
 
 
@@ -165,7 +171,7 @@ def forget(state: SeriesState, job_ids: Collection[str]) -> SeriesState:
     """The state without these active jobs, which have gone without an end that could be read."""
     tally = _copy(state)
     for job_id in job_ids:
-        tally.active.pop(job_id, None)
+        _leave(tally, job_id)
     return tally
 
 
@@ -202,6 +208,14 @@ def _copy(state: SeriesState) -> SeriesState:
     return replace(state, **tables)
 
 
+def _leave(tally: SeriesState, job_id: str) -> None:
+    """Keep nothing of the job, nor of its group when it is the last of it."""
+    job = tally.active.pop(job_id, None)
+    group_id = None if job is None else job.batch_group_id
+    if group_id is not None and all(other.batch_group_id != group_id for other in tally.active.values()):
+        tally.shared.pop(group_id, None)
+
+
 def _enqueue(event: JobEnqueued, job_id: str, tally: SeriesState) -> ActiveJob:
     request = event.data.request
     job = ActiveJob(
@@ -231,6 +245,7 @@ def _started(event: JobStarted, job: ActiveJob, tally: SeriesState) -> ActiveJob
         stages=(),  # of an attempt that was lost; the report leaves them out too
         steps=(),
         peak_bytes={},
+        batch_group_id=event.data.batch_group_id,
     )
     if is_first:
         _count_job(tally, job, "running", event)
@@ -244,20 +259,29 @@ def _started(event: JobStarted, job: ActiveJob, tally: SeriesState) -> ActiveJob
 @_follow.register(JobLost)
 def _ended(event: Ending, job: ActiveJob, tally: SeriesState) -> ActiveJob:
     _count_job(tally, job, STATE_AFTER[type(event)], event)
-    spans = event.data.device_spans if isinstance(event, JobFinished) else ()
-    for stage in stages_on_device(job.stages, spans):
-        if stage.end_t_ns is not None and stage.name != "queue":
-            name = _bounded(tally, "stage", stage.name)
-            took_ns = stage.end_t_ns - stage.start_t_ns
-            _observe(tally.stages, (name, job.model), STAGE_BOUNDS_S, took_ns, job, event)
-    for step in steps_on_device(job.steps, spans):
-        _observe(tally.steps, job.model, STEP_BOUNDS_S, step.end_t_ns - step.start_t_ns, job, event)
+    _count_times(event, job, tally)
     if isinstance(event, JobFinished) and job.started_t_ns is not None:
         _observe(tally.job_durations, job.model, STAGE_BOUNDS_S, event.t_ns - job.started_t_ns, job, event)
     if not isinstance(event, JobLost):
         tally.events_dropped += max(0, event.data.probe.events_dropped)
     tally.last_peak_bytes.update(job.peak_bytes)
     return job
+
+
+def _count_times(event: Ending, job: ActiveJob, tally: SeriesState) -> None:
+    """Count the job's stages and steps, those left out that one of its group has shown."""
+    spans = event.data.device_spans if isinstance(event, JobFinished) else ()
+    counted = tally.shared.get(job.batch_group_id or "", frozenset())
+    for measured, stage in zip(job.stages, stages_on_device(job.stages, spans), strict=True):
+        if stage.end_t_ns is not None and stage.name != "queue" and time_of(measured) not in counted:
+            name = _bounded(tally, "stage", stage.name)
+            took_ns = stage.end_t_ns - stage.start_t_ns
+            _observe(tally.stages, (name, job.model), STAGE_BOUNDS_S, took_ns, job, event)
+    for taken, step in zip(job.steps, steps_on_device(job.steps, spans), strict=True):
+        if time_of(taken) not in counted:
+            _observe(tally.steps, job.model, STEP_BOUNDS_S, step.end_t_ns - step.start_t_ns, job, event)
+    if job.batch_group_id is not None:
+        tally.shared[job.batch_group_id] = counted | {*map(time_of, job.stages), *map(time_of, job.steps)}
 
 
 @_follow.register

@@ -12,14 +12,21 @@ from omnirt_lab.records import (
     AnyEvent,
     CacheHitData,
     DeviceSpan,
+    JobCancelled,
+    JobCancelledData,
+    JobEnqueued,
+    JobFinished,
     JobFinishedData,
+    JobStarted,
+    JobStartedData,
     MemoryData,
     StageEndData,
+    StageErrorData,
     StageStartData,
 )
 from omnirt_lab.units import NS_PER_MS
 from tests import sample_events
-from tests.sample_events import MS, Tape
+from tests.sample_events import ENVIRONMENT, MS, Tape
 
 SUCCEEDED = ("text2image", "tiny-shapes", "legacy_call", "succeeded")
 
@@ -116,6 +123,69 @@ def test_stage_and_step_times_are_those_of_the_report(run):
     sums = {f"{stage}_ms": histogram.sum_ns / NS_PER_MS for (stage, _), histogram in state.stages.items()}
     assert sums == pytest.approx(made.timings)
     assert sum(sum(histogram.counts) for histogram in state.steps.values()) == len(made.steps)
+
+
+def company(*, waits_ms: tuple[float, ...], cancelled: bool = False) -> list[Entry]:
+    """Jobs that were queued at different times and share one call, as `SharedWriter` writes their events."""
+    tapes = [Tape().enqueue(model="shared") for _ in waits_ms]
+    for tape, wait_ms in zip(tapes, waits_ms, strict=True):
+        data = JobStartedData(
+            worker_id="worker-1",
+            execution_mode="legacy_call",
+            environment=ENVIRONMENT,
+            batch_size=len(tapes),
+            batch_group_id="ab" * 8,
+        )
+        tape.add(data, after_ms=wait_ms).stage("load", 5.0).stage("prepare", 2.0).stage("prepare", 2.0)
+        tape.add(StageStartData(), stage="denoise", after_ms=0.1).steps(2, 50.0)
+    entries = []
+    for index, tape in enumerate(tapes):
+        if cancelled and index == 0:
+            tape.add(StageErrorData(type="JobCancelledError", message="x"), stage="denoise")
+            tape.add(JobCancelledData(reason="requested"))
+        else:
+            tape.steps(2, 50.0, first=2).add(StageEndData(), stage="denoise")
+            tape.stage("export", 4.0 + index).add(JobFinishedData())
+        entries += entries_of(tape.events, f"job-{index}")
+    turns = {JobEnqueued: 0, JobStarted: 1, JobFinished: 3, JobCancelled: 3}
+    return sorted(entries, key=lambda entry: turns.get(type(entry[1]), 2))
+
+
+def observed(state: SeriesState, stage: str) -> tuple[int, int]:
+    """How many there were, and how long together."""
+    histogram = state.stages[stage, "shared"]
+    return sum(histogram.counts), histogram.sum_ns
+
+
+def test_what_jobs_did_in_one_call_is_counted_once_and_what_each_did_alone_for_each():
+    state = series.apply(SeriesState(), company(waits_ms=(9.0, 3.0, 0.5)))
+
+    assert observed(state, "load") == (1, 5 * MS)
+    assert observed(state, "prepare") == (2, 4 * MS), "two stages of one call, though they took as long"
+    assert observed(state, "denoise")[0] == 1
+    assert sum(state.steps["shared"].counts) == 4
+    assert observed(state, "export") == (3, 15 * MS)
+    assert observed(state, "queue") == (3, int(12.5 * MS))
+    assert sum(state.job_durations["shared"].counts) == 3
+    assert state.shared == {}
+
+
+def test_a_job_that_left_the_call_it_shared_does_not_stand_for_those_that_went_on():
+    state = series.apply(SeriesState(), company(waits_ms=(9.0, 3.0, 0.5), cancelled=True))
+
+    assert observed(state, "load") == (1, 5 * MS)
+    assert observed(state, "denoise")[0] == 2, "up to where it left, and the whole"
+    assert sum(state.steps["shared"].counts) == 4
+    assert observed(state, "export")[0] == 2
+
+
+def test_two_calls_of_the_same_length_are_two():
+    first = company(waits_ms=(9.0, 3.0))
+    second = [(f"other-{job_id}", event) for job_id, event in first]
+
+    state = series.apply(series.apply(SeriesState(), first), second)
+
+    assert observed(state, "load") == (2, 10 * MS)
 
 
 def test_times_of_the_device_s_clock_replace_those_of_the_wall():

@@ -19,6 +19,7 @@ from omnirt_lab.engine.gathering import company_of
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.executors.resources import RESOURCES
 from omnirt_lab.executors.settings import SETTINGS
+from omnirt_lab.folds import series
 from omnirt_lab.journal import JobRecord, JobWriter, read_png_metadata
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.pipelines.batching import shared_arguments, takes_lists
@@ -100,6 +101,20 @@ def test_eight_queued_prompts_share_a_call_and_each_keeps_its_own_report_and_pic
         assert alone.batch_size == 1
     waits = [report.queue_wait_ms or 0.0 for report in reports]
     assert waits == sorted(waits, reverse=True), "each waited since it was queued itself"
+
+
+def test_the_stages_of_a_shared_call_are_counted_once(lab: Lab) -> None:
+    lab.configure(batch_window_ms=0)
+
+    reports = run_all(lab, [queue(lab, prompt) for prompt in PROMPTS[:3]], PROMPTS[3])
+
+    with lab.journal.cursor() as cursor:
+        counts = series.apply(series.SeriesState(), [(entry.job_id, entry.event) for entry in cursor.read()])
+    stages = {stage: sum(histogram.counts) for (stage, _), histogram in counts.stages.items()}
+    assert (stages["denoise"], stages["export"], stages["queue"]) == (1, 4, 4)
+    assert stages["load"] == [stage.name for stage in reports[0].stages].count("load") == 1
+    assert sum(counts.steps["tiny-shapes"].counts) == len(reports[0].steps)
+    assert {report.timings["denoise_ms"] for report in reports} == {reports[0].timings["denoise_ms"]}, "each report's"
 
 
 def test_a_batched_run_is_replayed_bit_for_bit_whatever_its_place_was(lab: Lab) -> None:
