@@ -75,7 +75,7 @@ WORDINGS: Final[dict[str, Wording]] = {
     "no_cache_asked": Wording("no cache was asked"),
     "cache_missed": Wording("{cache_type}: asked {calls:times}, no hit; the same input is a hit next time"),
     "cache_hit": Wording("{cache_type}: {hits:count} of {calls:count} hit; what that saved was never timed"),
-    "cache_saved": Wording("{cache_type}: {hits:count} of {calls:count} hit, saved {saved_ms:ms}"),
+    "cache_saved": Wording("{cache_type}: {hits:count} of {calls:count} hit, {saved_ms:saving}"),
     "encoder_uncached": Wording(
         "{stage} ran {calls:times} for {stage_ms:ms}, and no cache was asked",
         "lab.generate() and lab.observe() ask the text-embedding cache: a repeated prompt then costs next to nothing",
@@ -116,6 +116,8 @@ class _Figures(string.Formatter):
         match format_spec:
             case "ms":
                 return numbers.duration(value)
+            case "saving":
+                return numbers.saving(value)
             case "bytes":
                 return numbers.size(value)
             case "share":

@@ -117,7 +117,7 @@ def _seed(report: RunReport) -> str:
 
 
 def key_figures(report: RunReport) -> tuple[tuple[str, str], ...]:
-    """The few figures to see first, each with its label: total, median step, peak, what caches saved, the wait."""
+    """The few figures to see first, each with its label: total, median step, peak, savings or losses, the wait."""
     figures = [("total", numbers.duration(report.duration_ms))]
     if report.steps:
         figures.append(("median step", numbers.duration(median(_step_durations_ms(report)))))
@@ -127,7 +127,8 @@ def key_figures(report: RunReport) -> tuple[tuple[str, str], ...]:
         figures.append((label, numbers.size(peak_bytes)))
     saved_ms = [use.saved_ms for use in report.cache_details if use.saved_ms is not None]
     if saved_ms:
-        figures.append(("saved by caches", numbers.duration(sum(saved_ms))))
+        label = "saved by caches" if sum(saved_ms) >= 0 else "lost by caches"
+        figures.append((label, numbers.duration(abs(sum(saved_ms)))))
     if (report.queue_wait_ms or 0) > NOTABLE_WAIT_SHARE * (report.duration_ms or 0):
         figures.append(("waited", numbers.duration(report.queue_wait_ms)))
     return tuple(figures)
@@ -152,7 +153,7 @@ def span_notes(span: Span) -> tuple[str, ...]:
     """What is special about a bar: which cache stood in and what that saved, what ended it, or that nothing did."""
     notes = []
     if span.cache_type is not None:
-        saved = f", saved {numbers.duration(ms_from_ns(span.saved_ns))}" if span.saved_ns is not None else ""
+        saved = f", {numbers.saving(ms_from_ns(span.saved_ns))}" if span.saved_ns is not None else ""
         notes.append(f"from the {visible(span.cache_type)} cache{saved}")
     if span.error is not None:
         notes.append(f"ended by {visible(span.error)}")
@@ -181,7 +182,7 @@ def cache_lines(report: RunReport) -> tuple[str, ...]:
     """One line a cache: how often it was asked, how often it had the value, and the time that this saved."""
     return tuple(
         f"{visible(use.cache_type)}: {use.hits:,} of {use.calls:,} hit"
-        + (f", saved {numbers.duration(use.saved_ms)}" if use.saved_ms is not None else "")
+        + (f", {numbers.saving(use.saved_ms)}" if use.saved_ms is not None else "")
         for use in report.cache_details
     )
 

@@ -231,7 +231,7 @@ def _shown(readings: Sequence[int]) -> Sequence[int]:
 def _hits(report: RunReport) -> Iterator[str]:
     for use in report.cache_details:
         if use.hits:
-            saved = "" if use.saved_ms is None else f", saved {numbers.duration(use.saved_ms)}"
+            saved = "" if use.saved_ms is None else f", {numbers.saving(use.saved_ms)}"
             yield f"{_words(use.cache_type)} cache: {numbers.count(use.hits, 'hit')}{saved}"
 
 

@@ -34,6 +34,11 @@ def duration(ms: float | None) -> str:
     return f"{hours:,} h {minutes_left:02d} min"
 
 
+def saving(ms: float, *, what: str = "it") -> str:
+    """What a cache has come to: `saved 57.3 ms`, or `cost 4.20 ms more than it saved` where looking took longer."""
+    return f"saved {duration(ms)}" if ms >= 0 else f"cost {duration(-ms)} more than {what} saved"
+
+
 def moment(ms: float) -> str:
     """A place on a time axis, alike in all rows of a column: `0.30 ms`, `12,345.68 ms`."""
     return f"{ms:,.2f} ms"

@@ -228,7 +228,7 @@ def _lane_note(noted: Sequence[Span]) -> str:
     if len(noted) == 1 or cache_type is None or any(span.cache_type != cache_type for span in noted):
         return facts.span_notes(noted[-1])[0]
     known_ns = [span.saved_ns for span in noted if span.saved_ns is not None]
-    saved = f", saved {numbers.duration(ms_from_ns(sum(known_ns)))}" if known_ns else ""
+    saved = f", {numbers.saving(ms_from_ns(sum(known_ns)), what='they')}" if known_ns else ""
     return f"{len(noted)} from the {visible(cache_type)} cache{saved}"
 
 

@@ -75,7 +75,7 @@ def summary(shown: Shown) -> tuple[str, ...]:
     if largest > 1:
         lines.append(f"up to {largest} runs a call: each one's total is the whole call's")
     if shown.saved_ms is not None:
-        lines.append(f"{numbers.duration(shown.saved_ms)} saved by the text-embedding cache")
+        lines.append(f"the text-embedding cache {numbers.saving(shown.saved_ms)}")
     if any(cell.state is None for cell in shown.cells):
         lines.append(f"resume() goes on, as does a sweep with name={shown.name!r}")
     return tuple(lines)

@@ -124,7 +124,8 @@ def _note(spans: tuple[Span, ...]) -> tuple[str, str]:
     cached = [span for span in spans if span.cache_type is not None]
     saved_ns = sum(span.saved_ns or 0 for span in cached)
     if saved_ns:
-        return f"from cache, saved {ascii_duration(ms_from_ns(saved_ns))}", palette.GOOD
+        colour = palette.GOOD if saved_ns > 0 else palette.MUTED
+        return f"from cache, {_ascii(numbers.saving(ms_from_ns(saved_ns)))}", colour
     return ("from cache" if cached else ""), palette.GOOD
 
 
@@ -195,4 +196,8 @@ def _memory(
 
 def ascii_duration(ms: float | None) -> str:
     """A duration in the characters that the built-in font has."""
-    return numbers.duration(ms).replace("µ", "u").replace(numbers.UNKNOWN, "-")
+    return _ascii(numbers.duration(ms))
+
+
+def _ascii(text: str) -> str:
+    return text.replace("µ", "u").replace(numbers.UNKNOWN, "-")

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { emptyTimeline, lanes, stepsLeftNs, withEvent } from "./fold.js";
-import { duration, requestBody } from "./format.js";
+import { duration, requestBody, saving } from "./format.js";
 
 const events = [
   { event: "job_started", t_ns: 10, data: {} },
@@ -32,6 +32,11 @@ test("an ended stage and an ended job are closed", () => {
     .reduce(withEvent, emptyTimeline());
   assert.equal(timeline.state, "failed");
   assert.equal(lanes(timeline)[0].bars[0].kind, "error");
+});
+
+test("a cache that cost more than it saved says so", () => {
+  assert.equal(saving(37.4), "saved 37 ms");
+  assert.equal(saving(-4.2), "cost 4 ms more than it saved");
 });
 
 test("a request keeps all digits of its seed and leaves empty fields out", () => {

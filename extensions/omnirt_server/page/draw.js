@@ -1,7 +1,7 @@
 /** DOM and SVG. Text goes in by `textContent` alone. */
 
 import { lanes, mainSamples } from "./fold.js";
-import { bytes, duration, words } from "./format.js";
+import { bytes, duration, saving, words } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LANE = 22;
@@ -105,7 +105,7 @@ export function table(timeline) {
 export function hits(timeline) {
   return el("p", { className: "hits" }, ...timeline.hits.map((hit) => el("span", { className: "chip",
     textContent: `${words(hit.type)} cache hit${hit.hits > 1 ? ` ×${hit.hits}` : ""}` +
-      (hit.savedNs === null ? "" : `, saved ${duration(hit.savedNs / 1e6)}`) })));
+      (hit.savedNs === null ? "" : `, ${saving(hit.savedNs / 1e6)}`) })));
 }
 
 /** @param {string} state */

@@ -12,6 +12,9 @@ export function duration(ms) {
   return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
+/** What a cache has come to; looking may have taken longer than what it stood in for. @param {number} ms */
+export const saving = (ms) => (ms >= 0 ? `saved ${duration(ms)}` : `cost ${duration(-ms)} more than it saved`);
+
 /** @param {number|null|undefined} count */
 export function bytes(count) {
   if (count == null) return DASH;
