@@ -83,6 +83,18 @@ class ChildDiedError(PipelineError):
     code = "child_died"
 
 
+class ActorDiedError(PipelineError):
+    """The Ray actor that ran the job died, with its process or its node, as often as it was tried."""
+
+    code = "actor_died"
+
+
+class ClusterUnreachableError(LabError):
+    """The Ray cluster that was configured does not answer."""
+
+    code = "cluster_unreachable"
+
+
 class PipelineBusyError(LabError):
     """Another call of the pipeline, or of one that shares a component with it, is running."""
 

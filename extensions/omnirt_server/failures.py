@@ -6,6 +6,7 @@ from typing import Final, Self
 
 from omnirt_lab.errors import (
     ArtifactNotFoundError,
+    ClusterUnreachableError,
     InvalidRequestError,
     JobCancelledError,
     JobLostError,
@@ -41,6 +42,7 @@ STATUS_OF: Final[dict[type[LabError], int]] = {
     JobTimeoutError: 504,
     JournalLockedError: 503,
     RunnerUnavailableError: 503,
+    ClusterUnreachableError: 503,
     StateDirError: 507,
 }
 """Of an error's nearest class; 500 for the others."""

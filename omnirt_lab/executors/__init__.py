@@ -54,14 +54,27 @@ class ProcessHolder(Protocol):
         ...
 
 
+@runtime_checkable
+class Spreading(Protocol):
+    """An executor of a mode that is in `SPREAD`."""
+
+    def places(self) -> int:
+        """How many runs can go on side by side now; at least 1."""
+        ...
+
+
 _MODULES: Final[dict[ExecutionMode, str]] = {
     "legacy_call": "omnirt_lab.executors.legacy_call",
     "modular": "omnirt_lab.executors.modular",
     "subprocess": "omnirt_lab.executors.subprocess_call",
+    "ray": "omnirt_lab.executors.ray_call",
 }
 
-_WITH_TIMEOUT: Final[tuple[ExecutionMode, ...]] = ("subprocess",)
+_WITH_TIMEOUT: Final[tuple[ExecutionMode, ...]] = ("subprocess", "ray")
 """Modes that can end a run whatever it is doing."""
+
+SPREAD: Final[frozenset[ExecutionMode]] = frozenset({"ray"})
+"""Modes whose runs go on side by side, since none of them is in this process."""
 
 _loaded: Final[dict[ExecutionMode, Executor]] = {}
 
@@ -91,9 +104,15 @@ def check_request(request: GenerateRequest) -> None:
     if request.config.timeout_s is not None and mode not in _WITH_TIMEOUT:
         raise InvalidRequestError(
             f"timeout_s cannot be kept by execution_mode {mode!r}: what runs in this process cannot be killed alone",
-            hint=f"Use execution_mode={_WITH_TIMEOUT[0]!r}, or leave timeout_s out and cancel the job.",
+            hint=f"Use execution_mode={' or '.join(map(repr, _WITH_TIMEOUT))}, or leave timeout_s out and cancel it.",
         )
     executor.check(request)
+
+
+def places_of(mode: ExecutionMode) -> int:
+    """How many runs of this mode can go on side by side now."""
+    executor = get_executor(mode)
+    return executor.places() if isinstance(executor, Spreading) else 1
 
 
 def close_executors() -> None:

@@ -7,21 +7,57 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnirt_lab.errors import OutOfMemoryError
 from omnirt_lab.executors.failures import ElsewhereError, error_info, error_of, is_out_of_memory
-from omnirt_lab.executors.messages import Events, Finished, FromWorker, Preview, Raised, Run
+from omnirt_lab.executors.messages import Events, File, Finished, FromWorker, Preview, Raised, Run
 from omnirt_lab.journal import ArtifactStore
-from omnirt_lab.journal.clock import monotonic_zero_ns, wall_ms
-from omnirt_lab.records import AnyEvent, EventData, JobFinishedData, ProbeCost, make_event
+from omnirt_lab.journal.artifacts import describe, missing
+from omnirt_lab.journal.clock import boot_id, wall_ms
+from omnirt_lab.records import AnyEvent, Artifact, EventData, JobFinishedData, ProbeCost, make_event
 
 if TYPE_CHECKING:
     from omnirt_lab.executors import Execution
+    from omnirt_lab.executors.run_writer import Files
     from omnirt_lab.journal import JobWriter
+
+
+class CarriedFiles:
+    """The files of a run on a machine that does not reach the store: they come with it, and go where the journal is."""
+
+    def __init__(self, given: Mapping[str, bytes], send: Callable[[FromWorker], None]) -> None:
+        self._given = given
+        self._send = send
+
+    def put_bytes(
+        self,
+        content: bytes,
+        media_type: str,
+        *,
+        width_px: int | None = None,
+        height_px: int | None = None,
+        index: int = 0,
+        seed: int | None = None,
+    ) -> Artifact:
+        """Send the bytes, and describe them."""
+        self._send(File(content=content, media_type=media_type))
+        return describe(content, media_type, width_px=width_px, height_px=height_px, index=index, seed=seed)
+
+    def read(self, sha256: str) -> bytes:
+        """What came with the run.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If that did not.
+        """
+        if sha256 not in self._given:
+            raise missing(sha256)
+        return self._given[sha256]
 
 
 class OpenBlock(threading.local):
@@ -34,7 +70,8 @@ class RemoteWriter:
     """Sends a run's facts to the process that has the journal; thread-safe if `send` is.
 
     Times are this process's own, from the job's zero: on one boot of one machine the monotonic clock is everyone's.
-    On another machine the wall clock tells how long ago the job was enqueued.
+    Another machine's goes on from when the run was sent, so that its times are early by as long as that took to
+    arrive, and never out of order with those of the machine that has the journal.
 
     Parameters
     ----------
@@ -53,14 +90,16 @@ class RemoteWriter:
     ) -> None:
         self.job = run.job
         self.worker_id = worker_id
-        self.artifacts = ArtifactStore(Path(run.state_dir))
+        self.attempt = run.attempt
+        self.artifacts: Files = (
+            CarriedFiles(run.files, send) if run.state_dir is None else ArtifactStore(Path(run.state_dir))
+        )
         self._send = send
         self._is_cancelled = is_cancelled
         self._wants_preview = wants_preview
         self._block = OpenBlock()
-        self._zero_ns = monotonic_zero_ns(
-            boot=run.job.boot_id, monotonic_ns=run.job.monotonic_ns, wall_clock_ms=run.job.enqueued_at_ms
-        )
+        is_here = run.job.boot_id == boot_id()
+        self._zero_ns = run.job.monotonic_ns if is_here else time.monotonic_ns() - run.sent_t_ns
 
     def now_ns(self) -> int:
         """Nanoseconds since the job was enqueued."""
@@ -103,13 +142,13 @@ class RemoteWriter:
         self._send(Preview(content=content, media_type=media_type, step=step))
 
 
-def execute(writer: RemoteWriter) -> Finished | Raised:
-    """Run the writer's job in this process to its end, and say what that was."""
+def execute(writer: RemoteWriter, *, node: str | None = None) -> Finished | Raised:
+    """Run the writer's job in this process, on this node of a cluster if of any, to its end; say what that was."""
     from omnirt_lab.executors.legacy_call import EXECUTOR  # loads torch
 
     execution: Execution | None = None
     try:
-        execution = EXECUTOR.begin(writer.job.request, writer)
+        execution = EXECUTOR.begin(writer.job.request, writer, attempt=writer.attempt, node=node)
         return Finished(data=execution.run())
     except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends its job in the other process
         return Raised(
@@ -144,6 +183,8 @@ class Relay:
         match message:
             case Events(events=events):
                 self._append(events)
+            case File():
+                self._writer.artifacts.put_bytes(message.content, message.media_type)
             case Preview():
                 self._writer.show_preview(message.content, media_type=message.media_type, step=message.step)
             case Finished():
@@ -170,8 +211,8 @@ def _error_of(raised: Raised) -> Exception:
     if not (raised.is_spent and isinstance(error, ElsewhereError)):
         return error
     spent = OutOfMemoryError(
-        f"the child process had not enough memory: {error}",
-        hint=f"{raised.error.hint} The child has ended and its memory is free; the next run starts a new one.",
+        f"the process that ran it had not enough memory: {error}",
+        hint=f"{raised.error.hint} The process has ended and its memory is free; the next run starts a new one.",
     )
     spent.__cause__ = error.__cause__
     return spent

@@ -77,19 +77,30 @@ class LegacyCallExecutor:
         """Check the request against the model's files and its pipeline's signature; no weights are loaded."""
         plan_call(get_model(request.model), request)
 
-    def begin(self, request: GenerateRequest, writer: RunWriter) -> LegacyCall:
-        """Take the job."""
-        return LegacyCall(request, writer, self._resources)
+    def begin(
+        self, request: GenerateRequest, writer: RunWriter, *, attempt: int = 1, node: str | None = None
+    ) -> LegacyCall:
+        """Take the job; `node` is the machine, where this process belongs to a cluster."""
+        return LegacyCall(request, writer, self._resources, attempt=attempt, node=node)
 
 
 class LegacyCall:
     """One job: 1. `load` makes the pipeline and its arguments, 2. the probe watches the call, 3. `export` stores."""
 
-    def __init__(self, request: GenerateRequest, writer: RunWriter, resources: Resources, *, attempt: int = 1) -> None:
+    def __init__(
+        self,
+        request: GenerateRequest,
+        writer: RunWriter,
+        resources: Resources,
+        *,
+        attempt: int = 1,
+        node: str | None = None,
+    ) -> None:
         self._request = request
         self._writer = writer
         self._resources = resources
         self._attempt = attempt
+        self._node = node
         self._viewer: PreviewViewer | None = writer
         self._rows = 1
         """Requests in the call."""
@@ -135,9 +146,10 @@ class LegacyCall:
     def _started(self) -> JobStartedData:
         return JobStartedData(
             worker_id=self._writer.worker_id,
-            execution_mode=self._request.config.execution_mode,  # `subprocess`: a child makes the call
+            execution_mode=self._request.config.execution_mode,  # `subprocess`, `ray`: for them this makes the call
             environment=environment(),
             attempt=self._attempt,
+            node=self._node,
         )
 
     def _export(self, pipeline: AnyPipeline, output: object) -> tuple[Artifact, ...]:

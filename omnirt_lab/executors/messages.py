@@ -2,7 +2,8 @@
 
 To the worker: `Run`, and while it runs `Cancel` and `ShowPreviews`; `Check` at any time. From the worker: `Hello` at
 once, `Ready` when it has loaded its libraries, `Checked`; and for a `Run` any number of `Events` and `Preview`, and in
-the end either `Finished` or `Raised`. How they travel is the carrier's matter: a child process has pipes (`frames`).
+the end either `Finished` or `Raised`. Where the two share no disk, files travel with a `Run`, and back as `File`. How
+messages travel is the carrier's matter: a child process has pipes (`frames`), an actor of a cluster its own stream.
 """
 
 from __future__ import annotations
@@ -37,8 +38,16 @@ class Run(Message, frozen=True, kw_only=True, tag="run"):
 
     settings: Settings
 
-    state_dir: str
-    """Where pictures are kept."""
+    sent_t_ns: int
+    """When it was sent, on the job's clock: another machine's clock goes on from there."""
+
+    attempt: int = 1
+
+    state_dir: str | None
+    """Where files are kept; None where the worker does not reach that, and files travel."""
+
+    files: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """Those that the request names, by sha256, where files travel."""
 
     directory: str
     """What relative paths of models and adapters start from."""
@@ -79,6 +88,11 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
 
     python: str
 
+    pid: int | None = None
+
+    node: str | None = None
+    """The machine, of a cluster."""
+
 
 class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     """It can run jobs."""
@@ -96,6 +110,14 @@ class Events(Message, frozen=True, kw_only=True, tag="events"):
     """Facts about the run, known at one moment; their `seq` is the reader's to give."""
 
     events: tuple[AnyEvent, ...]
+
+
+class File(Message, frozen=True, kw_only=True, tag="file"):
+    """A file that the run has made, sent before whatever names it."""
+
+    content: bytes
+
+    media_type: str
 
 
 class Preview(Message, frozen=True, kw_only=True, tag="preview"):
@@ -127,7 +149,7 @@ class Raised(Message, frozen=True, kw_only=True, tag="raised"):
 
 ToWorker: TypeAlias = Run | Cancel | ShowPreviews | Check
 
-FromWorker: TypeAlias = Hello | Ready | Checked | Events | Preview | Finished | Raised
+FromWorker: TypeAlias = Hello | Ready | Checked | Events | File | Preview | Finished | Raised
 
 _to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
 _from_worker: Final[msgspec.json.Decoder[FromWorker]] = msgspec.json.Decoder(FromWorker)

@@ -5,8 +5,27 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from omnirt_lab.journal import ArtifactStore, JobRecord
-from omnirt_lab.records import EventData
+from omnirt_lab.journal import JobRecord
+from omnirt_lab.records import Artifact, EventData
+
+
+class Files(Protocol):
+    """The journal's `ArtifactStore`, as far as a run needs it."""
+
+    def put_bytes(
+        self,
+        content: bytes,
+        media_type: str,
+        *,
+        width_px: int | None = None,
+        height_px: int | None = None,
+        index: int = 0,
+        seed: int | None = None,
+    ) -> Artifact:
+        """Store the bytes, and describe them."""
+
+    def read(self, sha256: str) -> bytes:
+        """The stored bytes; an ArtifactNotFoundError if there are none."""
 
 
 class RunWriter(Protocol):
@@ -21,7 +40,7 @@ class RunWriter(Protocol):
         """Who runs it, for the report."""
 
     @property
-    def artifacts(self) -> ArtifactStore:
+    def artifacts(self) -> Files:
         """Where the run's files go, and where its inputs are."""
 
     def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:

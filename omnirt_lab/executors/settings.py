@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ MAX_WINDOW_MS: Final = 60_000
 
 _EMBED_VARIABLE: Final = "OMNIRT_EMBED_METADATA"
 _PYTHON_VARIABLE: Final = "OMNIRT_SUBPROCESS_PYTHON"
+_RAY_VARIABLE: Final = "OMNIRT_RAY"
+
+_HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 
 
 class Settings(Record, frozen=True, kw_only=True):
@@ -33,7 +37,19 @@ class Settings(Record, frozen=True, kw_only=True):
     """The python that `subprocess` runs use; None is this process's own. Also `$OMNIRT_SUBPROCESS_PYTHON`."""
 
     cancel_grace_s: float = 5.0
-    """How long a child process may go on after a cancel before it is killed."""
+    """How long a child process or an actor may go on after a cancel before it is killed."""
+
+    ray: str | None = None
+    """The Ray cluster of `ray` runs: `local`, `auto`, or `HOST:PORT`. None is none. Also `$OMNIRT_RAY`."""
+
+    ray_actors: int | None = None
+    """Actors at most; None is as many as the cluster has room for."""
+
+    ray_actor_cpus: float | None = None
+    """What each takes of its node's CPUs; None is 1."""
+
+    ray_actor_gpus: float | None = None
+    """What each takes of its node's GPUs; None is 1 where the cluster has any, else 0."""
 
     batch_window_ms: float | None = None
     """How long a queued job waits for others that may share its pipeline call; None leaves batching off."""
@@ -117,11 +133,71 @@ def get_batch_size(size: int) -> int:
     return int(size)
 
 
+def get_cluster(address: str) -> str:
+    """The address of a Ray cluster.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is none.
+    """
+    if not (address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)):
+        raise InvalidRequestError(
+            f"ray is {address!r}",
+            hint="Give 'local', 'auto' for the cluster that this machine is a node of, or HOST:PORT of its head; "
+            "a Ray Client address (ray://) does not do.",
+        )
+    return address
+
+
+def get_actors(count: int) -> int:
+    """How many actors there may be.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is less than 1.
+    """
+    if count < 1:
+        raise InvalidRequestError(f"ray_actors is {count}", hint="Give 1 or more.")
+    return int(count)
+
+
+def get_cpus(cpus: float) -> float:
+    """What an actor takes of its node's CPUs.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is nothing.
+    """
+    if not (math.isfinite(cpus) and cpus > 0):
+        raise InvalidRequestError(f"ray_actor_cpus is {cpus}", hint="Give a number above 0, such as 1.")
+    return float(cpus)
+
+
+def get_gpus(gpus: float) -> float:
+    """What an actor takes of its node's GPUs; a part of one is shared with others.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is negative, or one GPU and a part of another.
+    """
+    if not (math.isfinite(gpus) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+        raise InvalidRequestError(f"ray_actor_gpus is {gpus}", hint="Give 0, a part of 1, or a whole number.")
+    return float(gpus)
+
+
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "subprocess_python": get_python,
     "cancel_grace_s": get_grace_s,
     "batch_window_ms": get_window_ms,
     "max_batch_size": get_batch_size,
+    "ray": get_cluster,
+    "ray_actors": get_actors,
+    "ray_actor_cpus": get_cpus,
+    "ray_actor_gpus": get_gpus,
 }
 
 
@@ -132,6 +208,7 @@ class SettingsHolder:
         self.current = Settings(
             embed_metadata=os.environ.get(_EMBED_VARIABLE, "1") != "0",
             subprocess_python=os.environ.get(_PYTHON_VARIABLE) or None,
+            ray=os.environ.get(_RAY_VARIABLE) or None,
         )
 
     def change(self, **changes: Any) -> Settings:

@@ -10,18 +10,14 @@ import atexit
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from omnirt_lab.errors import ChildDiedError, JobCancelledError, JobTimeoutError, LabError, NotAvailableError
-from omnirt_lab.executors.elsewhere import Relay
-from omnirt_lab.executors.failures import ElsewhereError
-from omnirt_lab.executors.messages import Cancel, Run, ShowPreviews
+from omnirt_lab.errors import ChildDiedError, JobCancelledError, NotAvailableError
+from omnirt_lab.executors.following import TICK_S, Following, current_directory
 from omnirt_lab.executors.settings import SETTINGS
-from omnirt_lab.executors.subprocess_child import TICK_S, ChildProcess
+from omnirt_lab.executors.subprocess_child import ChildProcess
 from omnirt_lab.records import GenerateRequest, JobFinishedData, ProbeCost
 
 if TYPE_CHECKING:
@@ -55,9 +51,9 @@ class SubprocessExecutor:
         except ChildDiedError:  # with another's run, or let go: this request has nothing to do with that
             self._check(request)
 
-    def begin(self, request: GenerateRequest, writer: JobWriter) -> SubprocessCall:
+    def begin(self, request: GenerateRequest, writer: JobWriter) -> SubprocessCall:  # noqa: ARG002  # the writer's job
         """Take the job."""
-        return SubprocessCall(self, request, writer)
+        return SubprocessCall(self, writer)
 
     @contextmanager
     def lent(self, patience: Callable[[], None]) -> Iterator[ChildProcess]:
@@ -107,7 +103,7 @@ class SubprocessExecutor:
     def _check(self, request: GenerateRequest) -> None:
         with self._in_use() as child:
             child.wait_until_ready(_wait_on)
-            child.check(request, directory=_current_directory())
+            child.check(request, directory=current_directory())
 
     @contextmanager
     def _in_use(self) -> Iterator[ChildProcess]:
@@ -139,21 +135,17 @@ class SubprocessExecutor:
 
 
 class SubprocessCall:
-    """One job: 1. a child is lent, 2. is sent the job, 3. what it says goes into the journal, until it says the end."""
+    """One job: a child is lent, and followed."""
 
-    def __init__(self, executor: SubprocessExecutor, request: GenerateRequest, writer: JobWriter) -> None:
+    def __init__(self, executor: SubprocessExecutor, writer: JobWriter) -> None:
         self._executor = executor
-        self._timeout_s = request.config.timeout_s
         self._writer = writer
-        self._relay = Relay(writer)
-        self._shows_previews = False
-        self._cancelled_s: float | None = None
-        self._lent_s = 0.0
+        self._following = Following(writer)
 
     @property
     def cost(self) -> ProbeCost:
         """What the probe in the child cost a run that did not succeed."""
-        return self._relay.cost
+        return self._following.cost
 
     def run(self) -> JobFinishedData:
         """Have the child run it.
@@ -166,79 +158,7 @@ class SubprocessCall:
             When the child has ended, or has no memory left and was ended.
         """
         with self._executor.lent(self._wait_on) as child:
-            self._lent_s = time.monotonic()
-            try:
-                child.send(self._message())
-                return self._follow(child)
-            except (KeyboardInterrupt, SystemExit):
-                self._wind_down(child)
-                raise
-            finally:
-                if self._relay.is_spent:
-                    child.kill()
-
-    def _message(self) -> Run:
-        self._shows_previews = self._writer.wants_preview()
-        return Run(
-            job=self._writer.job,
-            worker_id=self._writer.worker_id,
-            settings=SETTINGS.current,
-            state_dir=str(self._writer.artifacts.state_directory),
-            directory=_current_directory(),
-            shows_previews=self._shows_previews,
-        )
-
-    def _follow(self, child: ChildProcess) -> JobFinishedData:
-        while True:
-            message = child.receive(TICK_S)
-            if message is not None:
-                finished = self._relay.take(message)
-                if finished is not None:
-                    return finished
-            self._attend(child)
-
-    def _attend(self, child: ChildProcess) -> None:
-        """Keep to the time, and pass on what others want of the run."""
-        now_s = time.monotonic()
-        if self._timeout_s is not None and now_s - self._lent_s > self._timeout_s:
-            self._end(child)
-            raise JobTimeoutError(
-                f"the run took longer than timeout_s={self._timeout_s:g}, and its process was killed",
-                hint="Give it more time, or ask for less.",
-            )
-        wanted = self._writer.wants_preview()
-        if wanted != self._shows_previews:
-            self._shows_previews = wanted
-            child.send(ShowPreviews(wanted=wanted))
-        if not self._writer.is_cancel_requested():
-            return
-        if self._cancelled_s is None:
-            self._cancelled_s = now_s
-            child.send(Cancel(run_id=self._writer.job.run_id))
-        elif now_s - self._cancelled_s > SETTINGS.current.cancel_grace_s:
-            self._end(child)
-            raise JobCancelledError("the run did not stop, and its process was killed", hint="Run it again.")
-
-    def _wind_down(self, child: ChildProcess) -> None:
-        """After an interrupt: follow the child to its next boundary. Another interrupt does not wait for it."""
-        child.send(Cancel(run_id=self._writer.job.run_id))
-        deadline_s = time.monotonic() + SETTINGS.current.cancel_grace_s
-        with suppress(LabError, ElsewhereError):
-            while child.is_busy or child.has_news:
-                message = child.receive(TICK_S)
-                if message is not None:
-                    self._relay.take(message)
-                elif time.monotonic() > deadline_s:
-                    self._end(child)
-
-    def _end(self, child: ChildProcess) -> None:
-        """Kill it, and keep what it had said."""
-        child.kill()
-        with suppress(LabError, ElsewhereError):
-            while True:
-                message = child.receive(TICK_S)
-                if message is not None:
-                    self._relay.take(message)
+            return self._following.run(child)
 
     def _wait_on(self) -> None:
         if self._writer.is_cancel_requested():
@@ -247,13 +167,6 @@ class SubprocessCall:
 
 def _wait_on() -> None:
     """Wait without end."""
-
-
-def _current_directory() -> str:
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:  # it was removed
-        return "/"
 
 
 EXECUTOR: Final = SubprocessExecutor()

@@ -20,6 +20,7 @@ import msgspec
 from omnirt_lab.errors import ChildDiedError, LabError, NotAvailableError
 from omnirt_lab.executors.child_death import death_of
 from omnirt_lab.executors.failures import error_of
+from omnirt_lab.executors.following import TICK_S
 from omnirt_lab.executors.frames import CHUNK_BYTES, FrameBuffer, FrameWriter
 from omnirt_lab.executors.messages import (
     PROTOCOL,
@@ -37,9 +38,6 @@ from omnirt_lab.executors.messages import (
     encode,
 )
 from omnirt_lab.records import GenerateRequest
-
-TICK_S: Final = 0.05
-"""How often whoever waits for a child looks at other things."""
 
 START_S: Final = 120.0
 """How long it may take to load torch; a cold disk takes a minute."""

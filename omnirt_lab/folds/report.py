@@ -128,6 +128,7 @@ def _started(event: JobStarted, state: ReportState) -> ReportState:
         execution_mode=event.data.execution_mode,
         worker_id=event.data.worker_id,
         attempt=event.data.attempt,
+        node=event.data.node,
         start_t_ns=event.t_ns,
         state="running",
     )

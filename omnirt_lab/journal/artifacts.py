@@ -43,19 +43,11 @@ class ArtifactStore:
         StateDirError
             If the disk is full or cannot be written; nothing is left half-written.
         """
-        sha256 = hashlib.sha256(content).hexdigest()
-        path = self._path_of(sha256)
+        artifact = describe(content, media_type, width_px=width_px, height_px=height_px, index=index, seed=seed)
+        path = self._path_of(artifact.sha256)
         if not path.exists() or path.stat().st_size != len(content):  # a power cut can leave an empty file
             _write(path, content)
-        return Artifact(
-            sha256=sha256,
-            media_type=media_type,
-            size_bytes=len(content),
-            width_px=width_px,
-            height_px=height_px,
-            index=index,
-            seed=seed,
-        )
+        return artifact
 
     def path(self, sha256: str) -> Path:
         """Where the file is.
@@ -66,10 +58,7 @@ class ArtifactStore:
             If there is none, or `sha256` is not 64 lower-case hex digits.
         """
         if not _SHA256.fullmatch(sha256) or not self._path_of(sha256).is_file():
-            raise ArtifactNotFoundError(
-                f"no artifact has the sha256 {sha256[:80]!r}",
-                hint="Look it up in the report of the run; a purge removes the files of its runs.",
-            )
+            raise missing(sha256)
         return self._path_of(sha256)
 
     def read(self, sha256: str) -> bytes:
@@ -100,6 +89,35 @@ class ArtifactStore:
 
     def _path_of(self, sha256: str) -> Path:
         return self._directory / sha256[:2] / sha256
+
+
+def describe(
+    content: bytes,
+    media_type: str,
+    *,
+    width_px: int | None = None,
+    height_px: int | None = None,
+    index: int = 0,
+    seed: int | None = None,
+) -> Artifact:
+    """The artifact that these bytes are, wherever they are stored."""
+    return Artifact(
+        sha256=hashlib.sha256(content).hexdigest(),
+        media_type=media_type,
+        size_bytes=len(content),
+        width_px=width_px,
+        height_px=height_px,
+        index=index,
+        seed=seed,
+    )
+
+
+def missing(sha256: str) -> ArtifactNotFoundError:
+    """The error for a file that is not there."""
+    return ArtifactNotFoundError(
+        f"no artifact has the sha256 {sha256[:80]!r}",
+        hint="Look it up in the report of the run; a purge removes the files of its runs.",
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

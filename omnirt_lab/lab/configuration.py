@@ -17,6 +17,10 @@ class Configured:
         live: bool | None = None,
         subprocess_python: str | Path | None = None,
         cancel_grace_s: float | None = None,
+        ray: str | None = None,
+        ray_actors: int | None = None,
+        ray_actor_cpus: float | None = None,
+        ray_actor_gpus: float | None = None,
         batch_window_ms: float | None = None,
         max_batch_size: int | None = None,
         resident_pipeline_cache: bool | None = None,
@@ -36,7 +40,16 @@ class Configured:
             The python that runs with `execution_mode="subprocess"` use, such as another environment's; it needs this
             version of omnirt-lab. By default this process's own.
         cancel_grace_s
-            Seconds that such a run may go on after a cancel before its process is killed; 5 by default.
+            Seconds that such a run, or a `ray` one, may go on after a cancel before it is killed; 5 by default.
+        ray
+            The Ray cluster that runs with `execution_mode="ray"` use: `local` starts one on this machine, which ends
+            with this process; `auto` is the one that this machine is a node of, `HOST:PORT` a certain one. Needs the
+            extra `omnirt-lab[ray]`, in the same version on each node.
+        ray_actors
+            How many actors there may be; each keeps its pipelines in memory, and runs one job at a time. By default as
+            many as the cluster has room for.
+        ray_actor_cpus, ray_actor_gpus
+            What each takes of its node: by default one CPU, and one GPU where the cluster has any.
         batch_window_ms
             Switches batching on: a submitted job waits so long, counted from when it was queued, for others that may
             share one call of the pipeline. 0 waits for none, and takes those that are there.
@@ -61,6 +74,10 @@ class Configured:
             live=live,
             subprocess_python=subprocess_python,
             cancel_grace_s=cancel_grace_s,
+            ray=ray,
+            ray_actors=ray_actors,
+            ray_actor_cpus=ray_actor_cpus,
+            ray_actor_gpus=ray_actor_gpus,
             batch_window_ms=batch_window_ms,
             max_batch_size=max_batch_size,
             resident_pipeline_cache=resident_pipeline_cache,

@@ -62,9 +62,9 @@ adapters
 execution_mode, backend
     How and where it is executed: `legacy_call` (the default) in this process, `modular` likewise, by the blocks that
     diffusers has for the model's family, `subprocess` in a child process, which a crash, a kill or a want of memory
-    leaves this one out of.
+    leaves this one out of, `ray` on the Ray cluster of `configure(ray=...)`, several at a time.
 timeout_s
-    Seconds from the run's start after which its process is killed; with `subprocess` alone.
+    Seconds from the run's start after which its process is killed; with `subprocess` and `ray` alone.
 options, **pipeline_options
     Further arguments of the pipeline's own call, by its own names.
 """.strip()

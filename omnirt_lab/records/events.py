@@ -63,6 +63,9 @@ class JobStartedData(Fact, frozen=True, kw_only=True):
 
     attempt: int = 1
 
+    node: str | None = None
+    """The machine, where the worker runs on a cluster."""
+
     batch_size: int = 1
     """Requests merged into one pipeline call; pictures of one request do not count. A replay fills the call up with
     copies of itself."""

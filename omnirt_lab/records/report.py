@@ -120,6 +120,9 @@ class BackendSpan(Record, frozen=True, kw_only=True):
 
     attempt: int
 
+    node: str | None = None
+    """The machine, where the worker ran on a cluster."""
+
     start_t_ns: int
 
     end_t_ns: int | None = None

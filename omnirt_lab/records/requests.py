@@ -151,7 +151,7 @@ class Config(Record, frozen=True, kw_only=True):
     execution_mode: ExecutionMode = "legacy_call"
 
     timeout_s: Timeout | None = None
-    """Seconds from the run's start, up to a week, after which its process is killed; for `subprocess` alone."""
+    """Seconds from the run's start, up to a week, after which its process is killed; for `subprocess` and `ray`."""
 
     options: dict[str, Json] = {}
     """Further keyword arguments of the pipeline's own call, by its own names."""

@@ -68,6 +68,7 @@ class Line:
             job=writer.job,
             worker_id=writer.worker_id,
             settings=Settings(),
+            sent_t_ns=writer.now_ns(),
             state_dir=str(writer.artifacts.state_directory),
             directory=str(Path.cwd()),
             shows_previews=False,

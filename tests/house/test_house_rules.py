@@ -14,7 +14,7 @@ MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 40
 HEAVY = {
     "torch", "diffusers", "transformers", "accelerate", "peft", "pandas", "plotly", "PIL", "IPython", "numpy",
-    "opentelemetry", "mlflow", "av", "jupyter_server", "omnirt_lab", "omnirt_server",
+    "opentelemetry", "mlflow", "av", "ray", "jupyter_server", "omnirt_lab", "omnirt_server",
 }  # fmt: skip
 """Libraries that an import inside a function may keep out; our own packages where a module of theirs loads one."""
 
