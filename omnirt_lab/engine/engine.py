@@ -6,18 +6,20 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from omnirt_lab.engine.failures import failure_of, raise_for
 from omnirt_lab.engine.gathering import gather
 from omnirt_lab.engine.sharing import execution_of, executions_of
+from omnirt_lab.engine.spreading import Done, Party, Spreader
 from omnirt_lab.errors import JobCancelledError, JobTimeoutError, LabError
-from omnirt_lab.executors import Execution, check_request, close_executors, get_executor
+from omnirt_lab.executors import SPREAD, Execution, check_request, close_executors, get_executor
 from omnirt_lab.executors.failures import error_info
 from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.journal.jobs import LOCAL_QUEUE
 from omnirt_lab.records import (
     AnyEvent,
+    ExecutionMode,
     GenerateRequest,
     JobCancelledData,
     JobFailedData,
@@ -39,6 +41,9 @@ Attend = Callable[["Journal", "JobWriter"], AbstractContextManager[object]]
 
 _RETRY_S: Final = 1.0
 """How long the queue's thread leaves a journal alone that is locked or full."""
+
+_HERE: Final = frozenset(get_args(ExecutionMode)) - SPREAD
+"""Modes whose jobs the queue's thread runs, one after the other."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -64,6 +69,7 @@ class Engine:
         self._thread_lock = threading.Lock()
         self._work_arrived = threading.Event()
         self._is_closing = False
+        self._spreader = Spreader(journal, lambda: self.worker, self.work_together)
         self.last_run_id: str | None = None
 
     @property
@@ -113,6 +119,18 @@ class Engine:
             raise error
         return report
 
+    def attempt_spread(self, requests: Sequence[GenerateRequest], done: Done) -> None:
+        """Run checked requests of modes that spread side by side; `done` hears of each in this thread, as it ends.
+
+        An interrupt cancels those that run, and `done` hears of them too before it passes on.
+        """
+
+        def finish(writer: JobWriter) -> RunReport:
+            request = writer.job.request
+            return self._finish(writer, get_executor(request.config.execution_mode).begin(request, writer))[0]
+
+        Party(self.journal, self.start, finish).run(requests, done)
+
     def attempt_together(
         self, requests: Sequence[GenerateRequest], *, listeners: Iterable[Listener] = ()
     ) -> tuple[RunReport, ...]:
@@ -142,8 +160,11 @@ class Engine:
         self.check(request)
         self._require_inputs(request, files)
         job = self.journal.enqueue(request, priority=priority, is_async=True, idempotency_key=idempotency_key)
-        self._ensure_thread()
-        self._work_arrived.set()
+        if job.request.config.execution_mode in SPREAD:
+            self._spreader.wake()
+        else:
+            self._ensure_thread()
+            self._work_arrived.set()
         return job
 
     def take(self, job_id: str) -> None:
@@ -257,10 +278,14 @@ class Engine:
                 self.worker,
                 queue,
                 first_id=job_id,
+                modes=_HERE if job_id is None else None,
                 arrived=self._work_arrived,
                 is_closing=lambda: self._is_closing,
             )
-        claimed = self.journal.claim_next(self.worker) if job_id is None else self.journal.claim(job_id, self.worker)
+        if job_id is None:
+            claimed = self.journal.claim_next(self.worker, modes=_HERE)
+        else:
+            claimed = self.journal.claim(job_id, self.worker)
         return [] if claimed is None else [claimed]
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -269,6 +294,7 @@ class Engine:
         self._work_arrived.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+        self._spreader.close(timeout_s)
         close_executors()
         if self._worker is not None:
             self._worker.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from omnirt_lab.executors import check_request
@@ -15,7 +15,7 @@ from omnirt_lab.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from omnirt_lab.journal import JobRecord, JobWriter, Journal, Worker
-    from omnirt_lab.records import GenerateRequest
+    from omnirt_lab.records import ExecutionMode, GenerateRequest
 
 _LOOK_EVERY_S: Final = 0.01
 """How often the queue is looked at while a job waits for company, which another process may send."""
@@ -41,6 +41,7 @@ def gather(
     queue: str,
     *,
     first_id: str | None = None,
+    modes: Collection[ExecutionMode] | None = None,
     arrived: threading.Event,
     is_closing: Callable[[], bool] = lambda: False,
 ) -> list[JobWriter]:
@@ -53,6 +54,8 @@ def gather(
     ----------
     first_id
         The one to take, whoever's turn it is.
+    modes
+        Of the jobs that are meant; None for all.
     arrived
         Set when a job may have been queued.
     """
@@ -61,7 +64,7 @@ def gather(
     end_ns = time.monotonic_ns() + window_ns
     while True:
         arrived.clear()
-        waiting = _with_first(journal, journal.list_queued(queue, limit=_LOOK_AHEAD), first_id)
+        waiting = _with_first(journal, journal.list_queued(queue, limit=_LOOK_AHEAD, modes=modes), first_id)
         company = company_of(waiting, limit=settings.max_batch_size)
         left_ns = 0
         if company.may_grow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,7 @@ from omnirt_lab.journal.clock import boot_id, new_job_id, new_run_id, wall_ms
 from omnirt_lab.records import (
     TERMINAL_STATES,
     AnyEvent,
+    ExecutionMode,
     GenerateRequest,
     JobEnqueuedData,
     JobState,
@@ -85,6 +86,9 @@ class JobRecord(Record, frozen=True, kw_only=True):
         """It has reached its terminal state, and its report is stored."""
         return self.state in TERMINAL_STATES
 
+
+Modes: TypeAlias = "Collection[ExecutionMode] | None"
+"""Of the jobs that are meant; None for all."""
 
 _OWN_COLUMNS: Final = (
     "key",
@@ -258,17 +262,18 @@ def claim(connection: sqlite3.Connection, job_id: str, worker_id: str) -> JobRec
     return None if row is None else by_key(connection, row[0])
 
 
-def next_queued(connection: sqlite3.Connection, queue: str, *, beside: Collection[str] = ()) -> JobRecord | None:
+def next_queued(
+    connection: sqlite3.Connection, queue: str, modes: Modes = None, *, beside: Collection[str] = ()
+) -> JobRecord | None:
     """The async job of this queue whose turn it is: the highest priority, and of equals the oldest.
 
     Those whose ids are `beside` are passed over.
     """
-    marks = ", ".join("?" * len(beside))
     condition = (
-        f"WHERE state = 'queued' AND is_async AND queue = ? AND job_id NOT IN ({marks}) "
+        f"WHERE state = 'queued' AND is_async AND queue = ? AND job_id NOT IN ({_marks(beside)}) AND {_in(modes)} "
         "ORDER BY priority DESC, key LIMIT 1"
     )
-    found = _find(connection, condition, (queue, *beside))
+    found = _find(connection, condition, (queue, *beside, *(modes or ())))
     return found[0] if found else None
 
 
@@ -277,19 +282,21 @@ def all_queued(connection: sqlite3.Connection, queue: str) -> list[JobRecord]:
     return _find(connection, "WHERE state = 'queued' AND is_async AND queue = ?", (queue,))
 
 
-def in_turn(connection: sqlite3.Connection, queue: str, limit: int) -> list[JobRecord]:
+def in_turn(connection: sqlite3.Connection, queue: str, limit: int, modes: Modes = None) -> list[JobRecord]:
     """The first async jobs of this queue in the order in which they will be claimed."""
-    condition = "WHERE state = 'queued' AND is_async AND queue = ? ORDER BY priority DESC, key LIMIT ?"
-    return _find(connection, condition, (queue, limit))
+    condition = (
+        f"WHERE state = 'queued' AND is_async AND queue = ? AND {_in(modes)} ORDER BY priority DESC, key LIMIT ?"
+    )
+    return _find(connection, condition, (queue, *(modes or ()), limit))
 
 
-def claim_next(connection: sqlite3.Connection, worker_id: str, queue: str) -> JobRecord | None:
+def claim_next(connection: sqlite3.Connection, worker_id: str, queue: str, modes: Modes = None) -> JobRecord | None:
     """Take the async job of this queue whose turn it is."""
     row = connection.execute(
-        "UPDATE jobs SET state = 'running', worker_id = ?, started_at_ms = ? WHERE state = 'queued' AND key = "
-        "(SELECT key FROM jobs WHERE state = 'queued' AND is_async AND queue = ? "
+        "UPDATE jobs SET state = 'running', worker_id = ?, started_at_ms = ? WHERE state = 'queued' AND key = "  # noqa: S608  # marks
+        f"(SELECT key FROM jobs WHERE state = 'queued' AND is_async AND queue = ? AND {_in(modes)} "
         "ORDER BY priority DESC, key LIMIT 1) RETURNING key",
-        (worker_id, wall_ms(), queue),
+        (worker_id, wall_ms(), queue, *(modes or ())),
     ).fetchone()
     return None if row is None else by_key(connection, row[0])
 
@@ -348,6 +355,16 @@ def new_wish(
         priority=priority,
         is_async=is_async,
     )
+
+
+def _in(modes: Modes) -> str:
+    """The condition that a job is of one of these modes, with a mark for each."""
+    mode = "coalesce(json_extract(wish, '$.request.config.execution_mode'), 'legacy_call')"
+    return "1" if modes is None else f"{mode} IN ({_marks(modes)})"
+
+
+def _marks(values: Collection[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _find(connection: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> list[JobRecord]:

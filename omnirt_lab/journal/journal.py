@@ -21,7 +21,7 @@ from omnirt_lab.journal.clock import new_trace_id
 from omnirt_lab.journal.cursor import Cursor
 from omnirt_lab.journal.database import BUSY_TIMEOUT_S, Database
 from omnirt_lab.journal.events import JournalEntry
-from omnirt_lab.journal.jobs import JobRecord
+from omnirt_lab.journal.jobs import JobRecord, Modes
 from omnirt_lab.journal.previews import Preview
 from omnirt_lab.journal.purge import Purged, freeable_bytes, purge
 from omnirt_lab.journal.runs import RunQuery
@@ -149,15 +149,17 @@ class Journal:
             job = jobs.claim(connection, job_id, worker.worker_id)
             return None if job is None else self._writer(job, events.of_job(connection, job.key))
 
-    def find_next(self, queue: str = jobs.LOCAL_QUEUE, *, beside: Collection[str] = ()) -> JobRecord | None:
+    def find_next(
+        self, queue: str = jobs.LOCAL_QUEUE, *, beside: Collection[str] = (), modes: Modes = None
+    ) -> JobRecord | None:
         """The submitted job of this queue whose turn it is, left there; None if none waits, beside those ids."""
         with self._database.reading() as connection:
-            return jobs.next_queued(connection, queue, beside=beside)
+            return jobs.next_queued(connection, queue, modes, beside=beside)
 
-    def list_queued(self, queue: str = jobs.LOCAL_QUEUE, *, limit: int = 100) -> list[JobRecord]:
+    def list_queued(self, queue: str = jobs.LOCAL_QUEUE, *, limit: int = 100, modes: Modes = None) -> list[JobRecord]:
         """The submitted jobs that wait in this queue, in the order in which they will be claimed."""
         with self._database.reading() as connection:
-            return jobs.in_turn(connection, queue, limit)
+            return jobs.in_turn(connection, queue, limit, modes)
 
     def claim_all(self, job_ids: Iterable[str], worker: Worker) -> list[JobWriter]:
         """Take those of these jobs that are still queued, all at one moment.
@@ -179,10 +181,10 @@ class Journal:
             waiting = jobs.all_queued(connection, queue)
             return [job.job_id for job in waiting if ending.end_without_worker(connection, job, data, now_ns=now_ns)]
 
-    def claim_next(self, worker: Worker, queue: str = jobs.LOCAL_QUEUE) -> JobWriter | None:
+    def claim_next(self, worker: Worker, queue: str = jobs.LOCAL_QUEUE, *, modes: Modes = None) -> JobWriter | None:
         """Take the submitted job whose turn it is: highest priority first, then oldest; None if none waits."""
         with self._database.writing() as connection:
-            job = jobs.claim_next(connection, worker.worker_id, queue)
+            job = jobs.claim_next(connection, worker.worker_id, queue, modes)
             return None if job is None else self._writer(job, events.of_job(connection, job.key))
 
     def get_job(self, job_id: str) -> JobRecord:

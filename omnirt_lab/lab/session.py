@@ -204,6 +204,8 @@ class Lab(Configured, Archive):
     ) -> Sweep:
         """Run every combination of the options that are given as lists, here and now, one after the other.
 
+        With `execution_mode="ray"` they run side by side, as many as the cluster has room for.
+
         A run that fails stays in its place with its error, and the others go on. Ctrl-C ends the sweep and returns
         what was done; `resume()`, or a sweep of the same name, goes on with what is missing. Nothing runs twice.
 

@@ -11,6 +11,7 @@ import msgspec
 
 from omnirt_lab import records
 from omnirt_lab.errors import ArtifactNotFoundError, InvalidRequestError
+from omnirt_lab.executors import SPREAD
 from omnirt_lab.folds.grid import Axis, Cell, cell_of
 from omnirt_lab.journal import RunQuery
 from omnirt_lab.lab.liveness import with_lost_ended
@@ -103,7 +104,8 @@ class Sweep:
     def resume(self, *, progress: bool = True, retry_failed: bool = False) -> Self:
         """Run the cells that are missing, in this thread, and return this sweep.
 
-        Cells that this or another process has run under this name are not run again.
+        Those of the mode `ray` run side by side, as many as the cluster has room for. Cells that this or another
+        process has run under this name are not run again.
 
         Parameters
         ----------
@@ -121,16 +123,35 @@ class Sweep:
         run_before = engine.last_run_id
         try:
             with run_count(len(missing), wanted=progress) as count:
-                for batch in self._batches(missing):
-                    requests = [self._plan.requests[index] for index in batch]
-                    for index, report in zip(batch, _attempt(engine, requests, count), strict=True):
-                        self._keep(index, report)
-                        count.advance()
+                self._run_here([index for index in missing if not self._is_spread(index)], count)
+                self._run_spread([index for index in missing if self._is_spread(index)], count)
         except KeyboardInterrupt:
             self.was_interrupted = True
             if engine.last_run_id not in (None, run_before):
                 self._keep_if_ended(str(engine.last_run_id))
         return self
+
+    def _run_here(self, missing: Sequence[int], count: RunCount) -> None:
+        """Run cells one after the other, or some together in one call."""
+        engine = self._engine()
+        for batch in self._batches(missing):
+            requests = [self._plan.requests[index] for index in batch]
+            for index, report in zip(batch, _attempt(engine, requests, count), strict=True):
+                self._keep(index, report)
+                count.advance()
+
+    def _run_spread(self, missing: Sequence[int], count: RunCount) -> None:
+        """Run cells side by side, elsewhere."""
+
+        def done(place: int, report: records.RunReport) -> None:
+            self._keep(missing[place], report)
+            count.advance()
+
+        if missing:
+            self._engine().attempt_spread([self._plan.requests[index] for index in missing], done)
+
+    def _is_spread(self, index: int) -> bool:
+        return self._plan.requests[index].config.execution_mode in SPREAD
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a cell.
