@@ -1,0 +1,295 @@
+"""Every execution mode, told apart by nothing but its name: four families, one journal, one server that follows it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
+
+from omnirt_lab import Lab
+from omnirt_lab.executors.settings import SETTINGS
+from omnirt_lab.folds.attributes import CACHE_SAVED_MS
+from omnirt_lab.records import AnyEvent, JobStarted, RunReport, decode_event
+from omnirt_lab.records.base import JobState
+from omnirt_lab.records.trace import Trace
+from tests.pipelines import tiny
+from tests.server.running import wait_for
+from tests.server.serving import Serving, running_server
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a child takes over pipes, which Windows does not do")
+
+MODES = ("legacy_call", "modular", "subprocess", "ray")
+"""The first is what the others are held against."""
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "sdxl": {"guidance_scale": 5.0},
+    "sd3": {"guidance_scale": 7.0, "negative_prompt": ""},
+    "flux": {"guidance_scale": 3.5},
+    "wan": {"guidance_scale": 5.0, "task": "text2video"},
+}
+"""What makes blocks and pipeline do the same: blocks have defaults of their own, and SD3's guide against a prompt."""
+
+STEPS = 2
+DEADLINE_S = 120
+
+GAPS = {"prepare", "postprocess"}
+"""What lies between two components: a stage of its own where it is long enough to be worth one."""
+
+EMPTY = {"batch_group_id", "error", "parent_span_id", "warnings"}
+"""Fields that no run here fills: it has no company, does not fail, continues nobody's trace, and warns of nothing."""
+
+OF_MODULAR = {"blocks", "cache_hits"}
+"""Fields that `modular` alone fills: it has blocks, and it runs on what `legacy_call` has loaded before."""
+
+
+class Seen(NamedTuple):
+    """One run: its report, and its events as a stream had them while it ran."""
+
+    report: RunReport
+    streamed: list[str]
+
+    @property
+    def job_id(self) -> str:
+        assert self.report.job_id is not None
+        return self.report.job_id
+
+
+Runs = dict[tuple[str, str], Seen]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("modes")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Serving]:
+    """It has no runner: what it knows of the runs, it has from the journal."""
+    with running_server(home / "state", home, "--OmniRTApp.runners=0") as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def runs(home: Path, server: Serving) -> Iterator[Runs]:
+    """Each family's run in each mode, all of one seed, queued one after the other and followed on a WebSocket."""
+    before = SETTINGS.current
+    with Lab(home / "state") as lab:
+        lab.configure(ray="local", ray_actors=1)
+        yield {(family, mode): _run(lab, server, home, family, mode) for family in FAMILIES for mode in MODES}
+    SETTINGS.current = before
+
+
+def _run(lab: Lab, server: Serving, home: Path, family: str, mode: str) -> Seen:
+    folder = home / family
+    if not folder.exists():
+        tiny.build(family).save_pretrained(folder)
+    given = {"steps": STEPS, "seed": 7, **tiny.SIZES[family], **FAMILIES[family]}
+    job = lab.submit("a red circle", model=str(folder), execution_mode=mode, **given)
+    headers = {"Authorization": f"Bearer {server.token}"}
+    with connect(f"{server.ws_url}/v1/jobs/{job.id}/stream", additional_headers=headers) as socket:
+        streamed = [str(message) for message in socket]
+    return Seen(job.result(timeout=DEADLINE_S).report, streamed)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def seen(runs: Runs, family: str, mode: str) -> Seen:
+    return runs[family, mode]
+
+
+@pytest.fixture
+def classic(runs: Runs, family: str) -> Seen:
+    return runs[family, MODES[0]]
+
+
+def test_the_same_seed_gives_the_same_output(classic: Seen, seen: Seen, mode: str) -> None:
+    expected, made = classic.report, seen.report
+
+    assert made.latent_stats is not None
+    assert expected.latent_stats is not None
+    if mode == "modular":
+        assert np.abs(_levels(made) - _levels(expected)).max() <= 1, (
+            "1e-6 of the value, before it is rounded to a level"
+        )
+        assert made.latent_stats.shape[-1] == expected.latent_stats.shape[-1]
+        assert made.latent_stats.std == pytest.approx(expected.latent_stats.std, rel=1e-5)
+    else:
+        assert np.array_equal(_levels(made), _levels(expected))
+        assert made.latent_stats == expected.latent_stats
+        assert [artifact.raw_sha256 for artifact in made.artifacts] == [a.raw_sha256 for a in expected.artifacts]
+
+
+def test_the_same_stages_are_named_in_the_same_order(classic: Seen, seen: Seen) -> None:
+    assert _stages(seen.report) == _stages(classic.report)
+    assert {"load", "denoise", "vae_decode", "export"} < {name for name, _ in _stages(seen.report)}
+    assert {stage.name for stage in seen.report.stages} <= {name for name, _ in _stages(classic.report)} | GAPS
+    assert [(step.index, step.timestep) for step in seen.report.steps] == [
+        (step.index, step.timestep) for step in classic.report.steps
+    ]
+    assert len(seen.report.steps) == seen.report.steps_planned == STEPS
+
+
+def test_every_field_of_the_report_is_filled_and_says_the_same_of_the_model(
+    classic: Seen, seen: Seen, mode: str
+) -> None:
+    expected, report = classic.report, seen.report
+
+    empty = {name for name, value in msgspec.to_builtins(report).items() if value in (None, (), {}, "")}
+    assert empty == (EMPTY if mode == "modular" else EMPTY | OF_MODULAR)
+    assert report.execution_mode == mode
+    (span,) = report.backend_timeline
+    assert (span.execution_mode, span.attempt, span.state) == (mode, 1, "succeeded")
+    assert (span.node is not None) == (mode == "ray"), "a node is a cluster's"
+    assert report.device_placement == expected.device_placement
+    assert report.memory.kind == expected.memory.kind
+    assert set(report.memory.peak_bytes) == set(expected.memory.peak_bytes) == set(report.memory.baseline_bytes)
+    weights = {name: facts.fingerprint for name, facts in report.components.items() if facts.fingerprint}
+    assert weights == {name: facts.fingerprint for name, facts in expected.components.items() if facts.fingerprint}
+    assert report.scheduler_config == expected.scheduler_config
+    assert report.generators == expected.generators
+    assert report.environment == expected.environment
+    assert {use.cache_type: use.calls for use in report.cache_details} == {
+        use.cache_type: use.calls for use in expected.cache_details
+    }
+
+
+def test_the_journal_has_the_same_events_in_the_same_order(server: Serving, classic: Seen, seen: Seen) -> None:
+    events = server.journal.events(seen.job_id)
+
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert _kinds(events) == _kinds(server.journal.events(classic.job_id))
+    times_ns = [event.t_ns for event in events if event.event in ("stage_start", "stage_end", "step")]
+    assert times_ns == sorted(times_ns)
+    (started,) = [event for event in events if isinstance(event, JobStarted)]
+    assert started.data.worker_id == seen.report.worker_id
+
+
+def test_streams_have_each_event_as_the_journal_has_it(server: Serving, seen: Seen) -> None:
+    events = server.journal.events(seen.job_id)
+
+    later = server.client.get(f"/v1/jobs/{seen.job_id}/events").text
+    sent = [line.removeprefix("data: ") for line in later.splitlines() if line.startswith("data: ")]
+
+    assert [decode_event(message) for message in seen.streamed] == events, "on a WebSocket, while it ran"
+    assert sent == seen.streamed, "as server-sent events, afterwards"
+
+
+def test_the_trace_has_a_span_for_each_stage_and_step(server: Serving, classic: Seen, seen: Seen) -> None:
+    expected, trace = _trace(server, classic), _trace(server, seen)
+
+    (root,) = [span for span in trace.spans if span.kind == "job"]
+    stages = {span.span_id: span.name for span in trace.spans if span.kind == "stage"}
+    steps = [span for span in trace.spans if span.kind == "step"]
+    assert list(stages.values()) == ["queue", *(stage.name for stage in seen.report.stages)]
+    assert [(stages[str(span.parent_span_id)], span.name) for span in steps] == [
+        ("denoise", f"step {index}") for index in range(STEPS)
+    ]
+    assert all(span.parent_span_id == root.span_id for span in trace.spans if span.kind == "stage")
+    assert all(span.end_t_ns is not None and not span.is_error for span in trace.spans)
+    assert trace.trace_id == seen.report.trace_id
+    assert set(root.attributes) - {CACHE_SAVED_MS} == set(expected.spans[0].attributes) - {CACHE_SAVED_MS}
+
+
+def test_metrics_count_each_mode_s_job_in_each_state(server: Serving, runs: Runs, family: str, mode: str) -> None:
+    report = runs[family, mode].report
+
+    jobs = {frozenset(sample.labels.items()): sample.value for sample in _families(server)["omnirt_jobs"].samples}
+
+    labels = {"task": report.task, "model": report.model, "execution_mode": mode}
+    reached = {state: jobs[frozenset({**labels, "state": state}.items())] for state in get_args(JobState)}
+    assert reached == {state: state in ("queued", "running", "succeeded") for state in reached}
+
+
+def test_metrics_are_the_sums_of_the_reports_of_all_modes(server: Serving, runs: Runs, family: str) -> None:
+    reports = [runs[family, mode].report for mode in MODES]
+
+    found = _families(server)
+
+    model = reports[0].model
+    durations = _of_model(found["omnirt_stage_duration_seconds"], model)
+    expected = Counter(stage.name for report in reports for stage in report.stages) + Counter({"queue": len(MODES)})
+    assert {stage: count for (kind, stage), count in durations.items() if kind == "count"} == expected
+    sums_ms = {stage: 1_000 * total for (kind, stage), total in durations.items() if kind == "sum"}
+    for stage in expected:
+        assert sums_ms[stage] == pytest.approx(sum(report.timings.get(f"{stage}_ms", 0.0) for report in reports))
+    assert _of_model(found["omnirt_step_duration_seconds"], model)["count", ""] == STEPS * len(MODES)
+
+
+def test_metrics_count_what_the_caches_of_all_modes_were_asked(server: Serving, runs: Runs) -> None:
+    uses = [use for seen in runs.values() for use in seen.report.cache_details]
+
+    found = _families(server)
+
+    for name, field in (("omnirt_cache_requests", "calls"), ("omnirt_cache_hits", "hits")):
+        expected: Counter[str] = Counter()
+        for use in uses:
+            expected[use.cache_type] += getattr(use, field)
+        samples = {s.labels["cache_type"]: s.value for s in found[name].samples if s.name.endswith("_total")}
+        assert samples == expected
+
+
+def _levels(report: RunReport) -> np.ndarray:
+    """The pictures, or each video's frames in a row; int, so that differences have a sign."""
+    return np.asarray([np.asarray(Image.open(BytesIO(content)).convert("RGB"), int) for content in report.pictures()])
+
+
+def _stages(report: RunReport) -> list[tuple[str, str | None]]:
+    return [(stage.name, stage.class_name) for stage in report.stages if stage.name not in GAPS]
+
+
+def _kinds(events: list[AnyEvent]) -> list[tuple[str, str | None]]:
+    """Kinds and stages in order, without what is a matter of chance: gaps, and readings by the clock.
+
+    A hit and a miss are one: which of them it is depends on what the process has run before.
+    """
+    names = {"cache_hit": "cache_asked", "cache_miss": "cache_asked"}
+    return [
+        (names.get(event.event, event.event), event.stage)
+        for event in events
+        if event.event != "memory" and event.stage not in GAPS
+    ]
+
+
+def _trace(server: Serving, seen: Seen) -> Trace:
+    return msgspec.json.decode(server.client.get(f"/v1/jobs/{seen.job_id}/trace").content, type=Trace)
+
+
+def _families(server: Serving) -> dict[str, Metric]:
+    """What `/metrics` says, once it has counted the last job."""
+
+    def find() -> dict[str, Metric] | None:
+        found = {family.name: family for family in text_string_to_metric_families(server.client.get("/metrics").text)}
+        samples = found["omnirt_jobs"].samples
+        ended = sum(sample.value for sample in samples if sample.labels["state"] == "succeeded")
+        return found if ended == len(FAMILIES) * len(MODES) else None
+
+    return wait_for(find, "all jobs are counted")
+
+
+def _of_model(histogram: Metric, model: str) -> dict[tuple[str, str], float]:
+    """Of each stage, or of the steps, how many there were, and how long they took together."""
+    return {
+        (sample.name.rpartition("_")[2], sample.labels.get("stage", "")): sample.value
+        for sample in histogram.samples
+        if sample.labels["model"] == model and not sample.name.endswith("_bucket")
+    }
