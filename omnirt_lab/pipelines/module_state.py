@@ -33,6 +33,8 @@ _PLAIN: Final = (bool, int, float, str, type(None), tuple, torch.dtype)
 _FUNCTIONS: Final = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial)
 _CONFIG: Final = "_internal_dict"
 """Where diffusers' models keep their configuration."""
+_COLLECTOR: Final = "transformers.utils.output_capturing"
+"""Its hooks only read outputs, and a model gets them by its first call that is asked for hidden states."""
 
 
 class _Identities:
@@ -172,10 +174,14 @@ def _part_state(part: torch.nn.Module) -> Hashable:
         _identities.number_of(part),
         part.training,
         tuple(part._forward_pre_hooks),  # noqa: SLF001  # handles are numbered once in a process
-        tuple(part._forward_hooks),  # noqa: SLF001
+        tuple(number for number, hook in part._forward_hooks.items() if not _only_reads(hook)),  # noqa: SLF001
         None if forward is None else id(forward),
         _adapter_state(part),
     )
+
+
+def _only_reads(hook: Callable[..., Any]) -> bool:
+    return isinstance(hook, types.FunctionType) and hook.__module__ == _COLLECTOR
 
 
 def _adapter_state(part: torch.nn.Module) -> Hashable:
