@@ -37,6 +37,9 @@ class OmniRTApp(ExtensionApp):
         Unicode(), ["tiny-shapes"], help="Models that requests may load: built-in names, folders, hub ids."
     ).tag(config=True)
     allowed_adapters = List(Unicode(), [], help="Sources of LoRA adapters that requests may name.").tag(config=True)
+    allow_compile = Bool(
+        False, help="Let requests have the denoiser compiled, which takes a runner minutes for each new shape."
+    ).tag(config=True)
     max_queued = Int(100, min=0, help="Jobs that may wait in one queue; one more is answered 429.").tag(config=True)
     runners = Int(1, min=0, help="Runner kernels a device; 0 leaves queued jobs to other servers.").tag(config=True)
     runner_devices = List(
@@ -71,6 +74,7 @@ class OmniRTApp(ExtensionApp):
             queued_jobs=self.max_queued,
             allowed_models=tuple(self.allowed_models),
             allowed_adapters=tuple(self.allowed_adapters),
+            allow_compile=self.allow_compile,
         )
         journal = Journal.open(Path(self.state_dir) if self.state_dir else None)
         feed, metrics = Feed(journal), Metrics(journal)

@@ -178,7 +178,12 @@ def _name_of(schema: Mapping[str, str]) -> str:
 def _narrower_generate(limits: Limits) -> Schema:
     inputs = {"type": "object", "required": ["prompt"], "properties": {"prompt": _SAYS_SOMETHING}}
     adapters: Schema = {"items": {"properties": {"source": {"enum": list(limits.allowed_adapters)}}}}
-    properties = {"inputs": inputs, "adapters": adapters if limits.allowed_adapters else {"maxItems": 0}}
+    compiling: Schema = {} if limits.allow_compile else {"properties": {"compile": {"enum": [False, None]}}}
+    properties = {
+        "inputs": inputs,
+        "config": compiling,
+        "adapters": adapters if limits.allowed_adapters else {"maxItems": 0},
+    }
     return {"type": "object", "required": ["inputs"], "properties": properties}
 
 

@@ -29,3 +29,6 @@ class Limits(Record, frozen=True, kw_only=True):
 
     allowed_adapters: tuple[str, ...] = ()
     """Sources of LoRA adapters that requests may name."""
+
+    allow_compile: bool = False
+    """Whether requests may have the denoiser compiled, which takes a runner minutes for each new shape."""

@@ -98,3 +98,8 @@ def _require_allowed(limits: Limits, request: GenerateRequest) -> None:
             f"this server does not load the adapter {foreign[0][:200]!r}",
             hint="The operator can allow it: OmniRTApp.allowed_adapters.",
         )
+    if request.config.compile and not limits.allow_compile:
+        raise InvalidRequestError(
+            "this server compiles nothing for requests",
+            hint="Leave compile out. The operator can allow it: OmniRTApp.allow_compile.",
+        )

@@ -53,7 +53,8 @@ def document() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     home = tmp_path_factory.mktemp("contract")
-    with running_server(home / "state", home, "--OmniRTApp.runners=0", "--OmniRTApp.max_queued=5") as serving:
+    flags = ("runners=0", "max_queued=5", "allow_compile=True")
+    with running_server(home / "state", home, *(f"--OmniRTApp.{flag}" for flag in flags)) as serving:
         yield serving
 
 
@@ -85,7 +86,7 @@ def test_every_websocket_is_in_the_contract(document: dict[str, Any]):
 
 
 def test_what_is_served_is_the_document_of_this_servers_limits(server: Serving):
-    own = contract(Limits(queued_jobs=5), base_url="/", is_metrics_open=False)
+    own = contract(Limits(queued_jobs=5, allow_compile=True), base_url="/", is_metrics_open=False)
 
     assert server.client.get("/openapi.json").content == msgspec.json.encode(own)
 
@@ -139,6 +140,23 @@ def test_the_limits_stand_in_the_contract(server: Serving):
     assert limits["body_bytes"] == 16 * 2**20
     assert limits["prompt_chars"] == 20_000
     assert limits["allowed_models"] == ["tiny-shapes"]
+
+
+def test_compiling_is_for_requests_where_the_operator_allows_it_and_the_contract_says_so(
+    document: dict[str, Any], server: Serving
+):
+    body = {"inputs": {"prompt": "a red circle"}, "config": {"compile": True}, "async_run": True}
+
+    accepted = server.client.post("/v1/generate", json=body)
+
+    assert accepted.status_code == 202, accepted.text
+    server.client.delete(f"/v1/jobs/{accepted.json()['job_id']}")
+    assert server.client.get("/openapi.json").json()["x-limits"]["allow_compile"] is True
+    assert document["x-limits"]["allow_compile"] is False
+    schema = document["paths"]["/v1/generate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    validator = jsonschema.Draft202012Validator(schema | {"components": document["components"]})
+    assert not validator.is_valid(body)
+    assert validator.is_valid(body | {"config": {"compile": False}})
 
 
 def test_schemathesis_finds_no_5xx_and_no_answer_outside_the_contract(server: Serving, tmp_path: Path):

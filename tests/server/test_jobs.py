@@ -78,6 +78,8 @@ def test_the_callers_trace_is_continued(server: Serving):
         ({"inputs": {"prompt": "x"}, "colour": "red"}, 400, "invalid_request"),
         ({"inputs": {"prompt": "x"}, "model": "/etc"}, 404, "model_not_allowed"),
         ({"inputs": {"prompt": "x"}, "adapters": [{"source": "/etc/passwd"}]}, 400, "invalid_request"),
+        ({"inputs": {"prompt": "x"}, "config": {"compile": True}}, 400, "invalid_request"),
+        ({"inputs": {"prompt": "x"}, "config": {"compile": "eager"}}, 400, "invalid_request"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_shape_and_nothing_is_queued(
