@@ -7,8 +7,10 @@ RUN = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 # The small model gains nothing from a second thread, and on a busy machine its steps wait long for it.
 export OMP_NUM_THREADS ?= 1
-# Tests run in so many processes; a file's tests stay together, for they share its servers.
-TEST_PROCESSES ?= 2
+# Tests run in so many processes, which wait a third of their time; a file's tests stay together, for they share its servers.
+TEST_PROCESSES ?= 3
+# Every process that a test starts would compile this package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check-types check-layers system-packages unit wheel binder bench readme-picture clean
@@ -31,7 +33,9 @@ $(VENV)/.dev: $(VENV)/.base
 demo: $(VENV)/.base  ## draw "a red circle on a blue background" with the built-in model, and show the report
 	$(RUN)/omnirt run "a red circle on a blue background" --steps 20 --seed 7 --out demo-output
 
-test: lint check-types check-layers unit wheel binder  ## everything that CI runs
+test: $(VENV)/.dev  ## everything that CI runs: the unit tests, and the rest beside them
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
+		unit lint check-types check-layers wheel binder
 
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .
@@ -55,7 +59,7 @@ system-packages:  ## Chromium and Prometheus for the tests that drive them, wher
 	else echo "install chromium and prometheus to run the tests that drive them; they are skipped"; fi
 
 unit: system-packages $(VENV)/.dev
-	$(RUN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(RUN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 wheel: $(VENV)/.dev  ## build the wheel and try what is in it
 	rm -rf dist

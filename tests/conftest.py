@@ -13,6 +13,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads; two threads on sha
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+START_PROCESSES = ("server", "notebook", "widgets", "executors")
+"""Folders whose files take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, so that short ones fill the end, and no process waits there for another's long one."""
+    items.sort(key=lambda item: not set(START_PROCESSES) & {item.path.parent.name})
+
+
 @pytest.fixture(autouse=True)
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh state directory, so that no test sees another's journal or the user's."""
