@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads; two threads on shared cores slow tiny models fifteenfold
 os.environ["HF_HUB_OFFLINE"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would children
 
 
 START_PROCESSES = ("server", "notebook", "widgets", "executors")
