@@ -18,7 +18,7 @@ from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.model_index import DENOISERS, latent_shape
 from omnirt_lab.pipelines.modular_blocks import block_parameters
-from omnirt_lab.pipelines.schedulers import get_scheduler_class
+from omnirt_lab.pipelines.schedulers import check_scheduler
 from omnirt_lab.pipelines.sites import AnyPipeline
 from omnirt_lab.pipelines.video import require_video
 from omnirt_lab.records import IMAGE_TASKS, VIDEO_TASKS, Config, GenerateRequest, Json, Task
@@ -121,7 +121,7 @@ def check_parameters(
     _check_sizes(request.config, source.size_multiple_px)
     resolve_placement(request.config.dtype, request.config.device)
     if request.config.scheduler is not None:
-        get_scheduler_class(request.config.scheduler)
+        check_scheduler(source, request.config.scheduler)
 
 
 def seeded_generators(seed: int, count: int) -> tuple[torch.Generator, ...]:

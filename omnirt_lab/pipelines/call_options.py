@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
-from diffusers import DDIMScheduler
-
-from omnirt_lab.errors import UnknownOptionError
 from omnirt_lab.pipelines.call_arguments import OWN_WORDS, call_parameters, ignores_negative_prompt
 from omnirt_lab.pipelines.catalog import ModelSource
-from omnirt_lab.pipelines.library_messages import quiet_libraries
 from omnirt_lab.pipelines.loading import get_pipeline_class
 from omnirt_lab.pipelines.resolution import to_json
-from omnirt_lab.pipelines.schedulers import compatible_names, get_scheduler_class
+from omnirt_lab.pipelines.schedulers import compatible_names, find_scheduler
 from omnirt_lab.records import IMAGE_TASKS, VIDEO_TASKS, Json, Record, Task
 
 
@@ -70,16 +65,3 @@ def _defaults(source: ModelSource, accepted: dict[str, inspect.Parameter]) -> di
     }
     sides = dict.fromkeys(("width", "height"), source.default_size_px) if source.default_size_px else {}
     return {**sides, **found}
-
-
-def find_scheduler(source: ModelSource) -> Any | None:
-    """The model's own, made from its config; None where that is not on this machine, or is of no class known here."""
-    revision = {"revision": source.revision} if source.kind == "hub" else {}
-    try:
-        with quiet_libraries():
-            config = DDIMScheduler.load_config(  # any scheduler's would do: they share the file's name
-                source.location, subfolder="scheduler", local_files_only=True, **revision
-            )
-            return get_scheduler_class(str(config["_class_name"])).from_config(config)
-    except (OSError, LookupError, UnknownOptionError):
-        return None

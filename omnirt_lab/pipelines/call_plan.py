@@ -13,14 +13,13 @@ from msgspec.structs import replace
 
 from omnirt_lab.errors import NotAvailableError
 from omnirt_lab.pipelines.call_arguments import call_parameters, check_request, named_arguments
-from omnirt_lab.pipelines.call_options import find_scheduler
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.denoiser_caches import check_denoiser_cache
 from omnirt_lab.pipelines.loading import Placement, get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.model_index import DENOISERS, read_index
 from omnirt_lab.pipelines.presets import preset_only, with_preset
 from omnirt_lab.pipelines.resolution import to_json
-from omnirt_lab.pipelines.schedulers import compatible_names
+from omnirt_lab.pipelines.schedulers import compatible_names, find_scheduler
 from omnirt_lab.pipelines.setup import Setup, check_setup
 from omnirt_lab.pipelines.sites import AnyPipeline
 from omnirt_lab.records import IMAGE_TASKS, Config, GenerateRequest, Json, Validation

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import diffusers
-from diffusers import DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 
 from omnirt_lab.errors import InvalidRequestError, UnknownOptionError
+from omnirt_lab.pipelines.catalog import ModelSource
+from omnirt_lab.pipelines.library_messages import quiet_libraries
 
 SCHEDULERS: Final = {
     "ddim": "DDIMScheduler",
@@ -51,6 +53,34 @@ def get_scheduler_class(name: str) -> type[Any]:
     return found
 
 
+def find_scheduler(source: ModelSource) -> Any | None:
+    """The model's own, made from its config; None where that is not on this machine, or is of no class known here."""
+    revision = {"revision": source.revision} if source.kind == "hub" else {}
+    try:
+        with quiet_libraries():
+            config = DDIMScheduler.load_config(  # any scheduler's would do: they share the file's name
+                source.location, subfolder="scheduler", local_files_only=True, **revision
+            )
+            return get_scheduler_class(str(config["_class_name"])).from_config(config)
+    except (OSError, LookupError, UnknownOptionError):
+        return None
+
+
+def check_scheduler(source: ModelSource, name: str) -> None:
+    """Refuse a scheduler that cannot stand in for the model's own, as far as the files that are here tell.
+
+    Raises
+    ------
+    UnknownOptionError
+        If no scheduler has this name.
+    InvalidRequestError
+        If it does not fit what the model was trained for.
+    """
+    wanted, own = get_scheduler_class(name), find_scheduler(source)
+    if own is not None:
+        _require_fit(own, wanted)
+
+
 @contextmanager
 def use_scheduler(pipeline: DiffusionPipeline, name: str | None) -> Iterator[None]:
     """Let the pipeline run with another scheduler in the block; the model's own noise schedule is kept.
@@ -81,13 +111,17 @@ def compatible_names(scheduler: Any) -> tuple[str, ...]:
 
 
 def _made_from(own: Any, wanted: type[Any]) -> Any:
+    _require_fit(own, wanted)
+    accepted = _parameters(wanted)
+    return wanted.from_config({k: v for k, v in own.config.items() if k in accepted or k.startswith("_")})
+
+
+def _require_fit(own: Any, wanted: type[Any]) -> None:
     if not _fits(own, wanted):
         raise InvalidRequestError(
             f"{wanted.__name__} cannot stand in for this model's {type(own).__name__}",
             hint=f"These can: {', '.join(compatible_names(own))}.",
         )
-    accepted = _parameters(wanted)
-    return wanted.from_config({k: v for k, v in own.config.items() if k in accepted or k.startswith("_")})
 
 
 def _fits(own: Any, wanted: type[Any]) -> bool:
