@@ -51,7 +51,8 @@ class NoEvents:
 
 
 def load() -> DiffusionPipeline:
-    return ResidencyCache().get(get_model("tiny-shapes"), task="text2image", device="cpu").pipeline
+    with ResidencyCache().use(get_model("tiny-shapes"), task="text2image", device="cpu") as resident:
+        return resident.pipeline
 
 
 def with_large_encoder(pipeline: DiffusionPipeline) -> DiffusionPipeline:

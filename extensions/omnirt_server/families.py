@@ -158,6 +158,8 @@ def _caches(state: SeriesState) -> Iterator[Metric]:
     yield _by_cache("omnirt_cache_hits", "Cached values that stood in for work.", state.cache_hits)
     yield _by_cache("omnirt_cache_requests", "Times that a cache was asked.", state.cache_requests)
     yield _by_cache("omnirt_cache_saved_seconds", "Work that hits stood in for, less what the hits cost.", saved_s)
+    yield _by_cache("omnirt_cache_evictions", "Cached values that had to go to make room.", state.cache_evictions)
+    yield _by_cache("omnirt_cache_freed_bytes", "Memory that evictions gave back.", state.cache_freed_bytes)
 
 
 def _by_cache(name: str, documentation: str, values: Mapping[str, float]) -> Metric:

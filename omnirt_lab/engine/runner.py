@@ -47,7 +47,8 @@ def load_builtin() -> None:
     from omnirt_lab.pipelines.catalog import get_model
 
     request = GenerateRequest()
-    RESOURCES.residency.get(get_model(request.model), task=request.task, dtype=None, device=None)
+    with RESOURCES.residency.use(get_model(request.model), task=request.task):
+        pass
 
 
 def run(job_id: str) -> None:

@@ -36,6 +36,7 @@ from omnirt_lab.records import (
     Artifact,
     CacheHitData,
     CacheMissData,
+    Eviction,
     GenerateRequest,
     JobFinishedData,
     JobStartedData,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from omnirt_lab.executors.run_writer import RunWriter
+    from omnirt_lab.pipelines.catalog import ModelSource
     from omnirt_lab.pipelines.previews import PreviewViewer
     from omnirt_lab.pipelines.probe import Probe, Reading
     from omnirt_lab.pipelines.residency import Resident
@@ -61,8 +63,11 @@ MAX_DRAWN_SEED: Final = 2**32
 class Made(NamedTuple):
     """What a call has come to, before anything is stored."""
 
-    pipeline: AnyPipeline
     output: object
+    fps: float
+    """Of its videos."""
+    sample_rate_hz: int | None
+    """Of its sounds."""
     finished: JobFinishedData
     """Without the artifacts."""
 
@@ -120,7 +125,7 @@ class LegacyCall:
 
     def _stored(self, made: Made) -> JobFinishedData:
         with timed_stage(self._writer, "export"):
-            artifacts = self._export(made.pipeline, made.output)
+            artifacts = self._export(made)
         return replace(made.finished, artifacts=artifacts)
 
     def _make(self) -> Made:
@@ -141,7 +146,7 @@ class LegacyCall:
             device_spans=self._reading.device_spans,
             probe=self._reading.cost,
         )
-        return Made(pipeline, output, finished)
+        return Made(output, frame_rate(pipeline, self._request), find_sample_rate_hz(pipeline), finished)
 
     def _started(self) -> JobStartedData:
         return JobStartedData(
@@ -152,21 +157,21 @@ class LegacyCall:
             node=self._node,
         )
 
-    def _export(self, pipeline: AnyPipeline, output: object) -> tuple[Artifact, ...]:
-        outputs = outputs_of(output)
-        self._warn(find_warnings(output, outputs))
+    def _export(self, made: Made) -> tuple[Artifact, ...]:
+        outputs = outputs_of(made.output)
+        self._warn(find_warnings(made.output, outputs))
         export = Export(
             self._writer,
             seeds=range(self._seed, self._seed + outputs.count),
-            fps=frame_rate(pipeline, self._request),
-            sample_rate_hz=find_sample_rate_hz(pipeline),
+            fps=made.fps,
+            sample_rate_hz=made.sample_rate_hz,
         )
         return export.store(outputs)
 
     def _load(self, stack: ExitStack) -> tuple[AnyPipeline, dict[str, Any]]:
         """Make everything ready that the call needs; what must be undone afterwards goes on `stack`."""
         with timed_stage(self._writer, "load") as end:
-            pipeline = self._find_pipeline()
+            pipeline = self._find_pipeline(stack)
             request, config = self._request, self._request.config
             stack.enter_context(scheduler_lock(pipeline.scheduler))
             stack.enter_context(use_scheduler(pipeline, config.scheduler))
@@ -184,15 +189,24 @@ class LegacyCall:
         steps = _steps_of(pipeline, arguments)
         return stack.enter_context(use_denoiser_cache(pipeline, self._request.config, steps=steps))
 
-    def _find_pipeline(self) -> AnyPipeline:
-        """The resident pipeline; from here on the request has its preset's values in it."""
+    def _find_pipeline(self, stack: ExitStack) -> AnyPipeline:
+        """The pipeline, which stays this run's until the stack ends; from here on the request has its preset in it."""
         source = get_model(self._request.model)
         plan = merge_preset(source, self._request)
         self._request, self._from_preset = plan.request, plan.from_preset
+        return self._resident(stack, source)
+
+    def _resident(self, stack: ExitStack, source: ModelSource) -> AnyPipeline:
         config = self._request.config
-        resident = self._resources.residency.get(
-            source, task=self._request.task, dtype=config.dtype, device=config.device, setup=Setup.of(config)
+        using = self._resources.residency.use(
+            source,
+            task=self._request.task,
+            dtype=config.dtype,
+            device=config.device,
+            setup=Setup.of(config),
+            on_eviction=self._report_eviction,
         )
+        resident = stack.enter_context(using)
         self._report_residency(resident)
         self._warn(resident.warnings)
         return resident.pipeline
@@ -239,6 +253,24 @@ class LegacyCall:
                 cache_type="resident_pipeline", saved_ns=resident.load_ns, size_bytes=resident.size_bytes
             )
             self._writer.emit(hit, stage="load")
+
+    def _report_eviction(self, eviction: Eviction) -> None:
+        self._writer.emit(eviction_warning(eviction))
+
+
+def eviction_warning(eviction: Eviction) -> WarningData:
+    """What the run that needed the room says of the model that had to go."""
+    measured = ""
+    if eviction.before_bytes is not None and eviction.after_bytes is not None:
+        kind = "resident memory" if eviction.memory_kind == "rss" else "allocated memory"
+        measured = f"; the process's {kind} went from {eviction.before_bytes:,} to {eviction.after_bytes:,} bytes"
+    return WarningData(
+        code="pipeline_evicted",
+        message=f"{eviction.name} was let go to make room: it held {eviction.size_bytes:,} bytes on {eviction.device}"
+        + measured,
+        hint="lab.configure(resident_pipeline_bytes=…) gives resident pipelines more room on each device.",
+        eviction=eviction,
+    )
 
 
 def _steps_of(pipeline: AnyPipeline, arguments: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from diffusers import DiffusionPipeline
@@ -21,7 +21,6 @@ from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.modular_assembly import BlockClock, assemble, describe_guidance, guide, reset_caches
 from omnirt_lab.pipelines.modular_blocks import SCALE, Workflow, find_workflow
 from omnirt_lab.pipelines.modular_plan import check_guidance, plan_modular
-from omnirt_lab.pipelines.setup import Setup
 from omnirt_lab.records import GenerateRequest, JobFinishedData, Resolved, WarningData
 
 if TYPE_CHECKING:
@@ -56,34 +55,34 @@ class ModularCall(LegacyCall):
         super().__init__(request, writer, resources)
         self._clock = BlockClock(writer.now_ns)
         self._is_unguided = False
+        self._held: AnyPipeline | None = None
 
     def run(self) -> JobFinishedData:
         """Load, call, export."""
         return replace(super().run(), blocks=tuple(self._clock.timings))
 
-    def _find_pipeline(self) -> ModularPipeline:
-        held = self._hold()
-        self._held = held
+    def _find_pipeline(self, stack: ExitStack) -> ModularPipeline:
+        held = self._held = self._hold(stack)
+        stack.callback(self._let_go)
         workflow = _workflow_on(held, self._request)
         self._is_unguided = not check_guidance(workflow, self._request)
         pipeline = assemble(workflow, held)
         guide(pipeline, self._request.config)
         return pipeline
 
-    def _hold(self) -> AnyPipeline:
+    def _hold(self, stack: ExitStack) -> AnyPipeline:
         """The pipeline whose components are run: the one that `legacy_call` would call, or a modular folder's."""
         source = get_model(self._request.model)
         if source.blocks_class is None:
-            return super()._find_pipeline()
-        config = self._request.config
-        resident = self._resources.residency.get(
-            source, task=self._request.task, dtype=config.dtype, device=config.device, setup=Setup.of(config)
-        )
-        self._report_residency(resident)
-        self._warn(resident.warnings)
-        return resident.pipeline
+            return super()._find_pipeline(stack)
+        return self._resident(stack, source)
+
+    def _let_go(self) -> None:
+        """Keep nothing of the pipeline: another run may need its memory while this one stores its pictures."""
+        self._held = None
 
     def _adaptable(self, pipeline: AnyPipeline) -> AnyPipeline:  # noqa: ARG002  # the base class's
+        assert self._held is not None, "loading comes first"
         return self._held
 
     def _resolved(self, pipeline: ModularPipeline, arguments: dict[str, Any]) -> Resolved:
@@ -101,7 +100,8 @@ class ModularCall(LegacyCall):
             with _unlogged():
                 values = pipeline(**{name: value for name, value in arguments.items() if name in taken}).values
         finally:
-            reset_caches(self._held)
+            if self._held is not None:
+                reset_caches(self._held)
         return {name: values[made] for made, name in _OUTPUTS.items() if values.get(made) is not None}
 
 

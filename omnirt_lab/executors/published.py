@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from omnirt_lab.errors import InvalidRequestError
@@ -35,7 +35,7 @@ class PublishedCall(LegacyCall):
         super().__init__(writer.job.request, writer, RESOURCES)
         self._pipeline = pipeline
 
-    def _find_pipeline(self) -> DiffusionPipeline:
+    def _find_pipeline(self, stack: ExitStack) -> DiffusionPipeline:  # noqa: ARG002  # it stays its owner's
         _require_as_it_stands(self._request)
         check_denoiser_cache(self._request.config, type(self._pipeline))
         return self._pipeline
@@ -51,7 +51,7 @@ class PublishedModularCall(ModularCall):
         super().__init__(writer.job.request, writer, RESOURCES)
         self._pipeline = pipeline
 
-    def _hold(self) -> DiffusionPipeline:
+    def _hold(self, stack: ExitStack) -> DiffusionPipeline:  # noqa: ARG002  # it stays its owner's
         _require_as_it_stands(self._request)
         require_no_denoiser_cache(self._request)
         return self._pipeline

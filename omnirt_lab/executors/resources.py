@@ -25,8 +25,9 @@ class Resources:
 
     @property
     def residency(self) -> ResidencyCache:
-        """The pipelines in memory; on or off as the settings say now."""
+        """The pipelines in memory; on or off, and with as much room, as the settings say now."""
         self._residency.is_enabled = SETTINGS.current.resident_pipeline_cache
+        self._residency.budget_bytes = SETTINGS.current.resident_pipeline_bytes
         return self._residency
 
     @property

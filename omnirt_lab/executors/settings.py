@@ -60,6 +60,9 @@ class Settings(Record, frozen=True, kw_only=True):
     resident_pipeline_cache: bool = True
     """Keep pipelines in memory for the next run."""
 
+    resident_pipeline_bytes: int | None = None
+    """What they may take together on each device; None: 70 % of a GPU's memory, and half of the host's."""
+
     text_embedding_cache: bool = True
     """Keep text embeddings for the next run."""
 
@@ -189,11 +192,28 @@ def get_gpus(gpus: float) -> float:
     return float(gpus)
 
 
+def get_budget_bytes(budget_bytes: int) -> int:
+    """What resident pipelines may take.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is no number of bytes.
+    """
+    if budget_bytes < 1:
+        raise InvalidRequestError(
+            f"resident_pipeline_bytes is {budget_bytes}; it must be 1 or more",
+            hint="Give bytes, such as 8 * 2**30. To keep none: lab.configure(resident_pipeline_cache=False).",
+        )
+    return int(budget_bytes)
+
+
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "subprocess_python": get_python,
     "cancel_grace_s": get_grace_s,
     "batch_window_ms": get_window_ms,
     "max_batch_size": get_batch_size,
+    "resident_pipeline_bytes": get_budget_bytes,
     "ray": get_cluster,
     "ray_actors": get_actors,
     "ray_actor_cpus": get_cpus,

@@ -24,6 +24,7 @@ from omnirt_lab.records import (
     CacheMiss,
     CacheUse,
     EventMark,
+    Eviction,
     JobCancelled,
     JobEnqueued,
     JobFailed,
@@ -231,7 +232,15 @@ def _missed(event: CacheMiss, state: ReportState) -> ReportState:
 def _warned(event: Warned, state: ReportState) -> ReportState:
     data = event.data
     warning = ReportWarning(code=data.code, message=data.message, hint=data.hint)
-    return replace(state, warnings=(*state.warnings, warning))
+    state = replace(state, warnings=(*state.warnings, warning))
+    return state if data.eviction is None else _evicted(state, data.eviction)
+
+
+def _evicted(state: ReportState, eviction: Eviction) -> ReportState:
+    use = _use_of(state, eviction.cache_type)
+    freed_bytes = _sum_known(use.freed_bytes, eviction.freed_bytes)
+    use = replace(use, evictions=use.evictions + 1, freed_bytes=freed_bytes)
+    return _measured(state, caches={**state.measured.caches, use.cache_type: use})
 
 
 def _measured(state: ReportState, **changes: Any) -> ReportState:

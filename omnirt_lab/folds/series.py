@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from omnirt_lab.folds.clocks import stages_on_device, steps_on_device
 from omnirt_lab.folds.histogram import STAGE_BOUNDS_S, STEP_BOUNDS_S, Exemplar, Histogram, observe
-from omnirt_lab.folds.shared_calls import SharedTime, time_of
+from omnirt_lab.folds.series_state import FORMAT, ActiveJob, Count, JobLabels, MemoryLabels, SeriesState
+from omnirt_lab.folds.shared_calls import time_of
 from omnirt_lab.folds.state import STATE_AFTER, Ending
 from omnirt_lab.records import (
     TERMINAL_EVENTS,
@@ -32,18 +33,20 @@ from omnirt_lab.records import (
     JobState,
     Memory,
     MemoryKind,
-    Record,
     StageEnd,
     StageError,
     StageStart,
     StageTiming,
     Step,
     StepTiming,
+    Warned,
 )
 from omnirt_lab.units import NS_PER_MS, s_from_ns
 
-FORMAT: Final = 1
-"""Raised when an older state cannot be read on; its counts then begin anew."""
+__all__ = [
+    "FORMAT", "ActiveJob", "Count", "Entry", "JobLabels", "MemoryLabels", "SeriesState",
+    "apply", "decode", "encode", "forget", "peak_bytes", "running",
+]  # fmt: skip
 
 MAX_NAMES: Final = {"model": 100, "stage": 50, "cache": 20, "device": 32}
 """Distinct values of a label; the first ones keep theirs."""
@@ -59,90 +62,11 @@ MAX_TIMINGS: Final = 10_000
 HOST: Final = "cpu"
 """Where a resident-set figure belongs, whatever device the stage ran on."""
 
-JobLabels: TypeAlias = tuple[str, str, str, JobState]
-"""Task, model, execution mode, state."""
-
-MemoryLabels: TypeAlias = tuple[MemoryKind, str]
-"""What is counted, and the device."""
-
 Entry: TypeAlias = tuple[str, AnyEvent]
 """Job id and event."""
 
 
 Key = TypeVar("Key", str, tuple[str, str])
-
-
-class Count(Record, frozen=True, array_like=True):
-    """How often, and who was the last."""
-
-    value: int
-
-    exemplar: Exemplar
-
-
-class ActiveJob(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """What is kept of a job until it ends: labels, ids and times, and nothing that the user wrote."""
-
-    job_id: str
-
-    trace_id: str
-
-    task: str
-
-    model: str
-
-    execution_mode: str
-    """What was asked for, until a worker has taken it."""
-
-    started_t_ns: int | None = None
-    """None while it is queued."""
-
-    stages: tuple[StageTiming, ...] = ()
-
-    steps: tuple[StepTiming, ...] = ()
-
-    peak_bytes: dict[MemoryLabels, int] = msgspec.field(default_factory=dict)
-
-    batch_group_id: str | None = None
-    """Of the call that it shares with others."""
-
-
-class SeriesState(msgspec.Struct, kw_only=True):
-    """All counts so far. `apply` never writes to the one that it was given."""
-
-    format: int = FORMAT
-
-    jobs: dict[JobLabels, Count] = {}
-
-    job_durations: dict[str, Histogram] = {}
-    """Of those that succeeded, by model."""
-
-    stages: dict[tuple[str, str], Histogram] = {}
-    """By stage and model; `queue` is the wait for a worker."""
-
-    steps: dict[str, Histogram] = {}
-    """By model."""
-
-    cache_hits: dict[str, int] = {}
-
-    cache_requests: dict[str, int] = {}
-    """Hits and misses."""
-
-    cache_saved_ns: dict[str, int] = {}
-
-    events_dropped: int = 0
-
-    last_peak_bytes: dict[MemoryLabels, int] = {}
-    """Of the job that ended last of those that had a reading."""
-
-    active: dict[str, ActiveJob] = {}
-    """Job id → the jobs that wait or run."""
-
-    shared: dict[str, frozenset[SharedTime]] = {}
-    """Batch group → the times of its call that have been counted; kept while a job of the group is active."""
-
-    names: dict[str, tuple[str, ...]] = {}
-    """Kind of label → the names that have a series of their own."""
 
 
 _decoder: Final = msgspec.msgpack.Decoder(SeriesState)
@@ -231,7 +155,7 @@ def _enqueue(event: JobEnqueued, job_id: str, tally: SeriesState) -> ActiveJob:
 
 @singledispatch
 def _follow(event: AnyEvent, job: ActiveJob, tally: SeriesState) -> ActiveJob:  # noqa: ARG001  # the kinds differ
-    """The job after this event, which is counted; warnings are not."""
+    """The job after this event, which is counted."""
     return job
 
 
@@ -340,6 +264,16 @@ def _missed(event: CacheMiss, job: ActiveJob, tally: SeriesState) -> ActiveJob:
     _add(tally.cache_requests, name, 1)
     _add(tally.cache_hits, name, 0)  # so that a share of hits can be drawn before the first one
     _add(tally.cache_saved_ns, name, 0)
+    return job
+
+
+@_follow.register
+def _warned(event: Warned, job: ActiveJob, tally: SeriesState) -> ActiveJob:
+    eviction = event.data.eviction
+    if eviction is not None:
+        name = _bounded(tally, "cache", eviction.cache_type)
+        _add(tally.cache_evictions, name, 1)
+        _add(tally.cache_freed_bytes, name, eviction.freed_bytes or 0)
     return job
 
 

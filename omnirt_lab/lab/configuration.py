@@ -24,6 +24,7 @@ class Configured:
         batch_window_ms: float | None = None,
         max_batch_size: int | None = None,
         resident_pipeline_cache: bool | None = None,
+        resident_pipeline_bytes: int | None = None,
         text_embedding_cache: bool | None = None,
         image_latent_cache: bool | None = None,
     ) -> Settings:
@@ -57,6 +58,10 @@ class Configured:
             How many may share a call: 8 by default, at most 64; 1 switches batching off.
         resident_pipeline_cache
             False loads the model for each run anew, and keeps none from the next run on.
+        resident_pipeline_bytes
+            What resident pipelines may take together on each device: by default 70 % of a GPU's memory, and half of
+            the host's. When a model needs more, those that were not used for longest go first, never one that a run is
+            using, nor a pipeline of your own; the run's report says what that freed.
         text_embedding_cache
             False has each run encode its texts; what is kept stays, for when it is on again.
         image_latent_cache
@@ -81,6 +86,7 @@ class Configured:
             batch_window_ms=batch_window_ms,
             max_batch_size=max_batch_size,
             resident_pipeline_cache=resident_pipeline_cache,
+            resident_pipeline_bytes=resident_pipeline_bytes,
             text_embedding_cache=text_embedding_cache,
             image_latent_cache=image_latent_cache,
         )

@@ -18,6 +18,7 @@ from omnirt_lab.records.facts import (
     DeviceSpan,
     Environment,
     ErrorInfo,
+    Eviction,
     LatentStats,
     ProbeCost,
     Resolved,
@@ -211,6 +212,9 @@ class WarningData(Fact, frozen=True, kw_only=True):
     message: str
 
     hint: str | None = None
+
+    eviction: Eviction | None = None
+    """Of a `pipeline_evicted`."""
 
 
 class StageEvent(Fact, frozen=True, kw_only=True, tag_field="event"):

@@ -7,7 +7,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from omnirt_lab.records.base import Clock, Json, Record, require
+from omnirt_lab.records.base import Clock, Json, MemoryKind, Record, require
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -153,6 +153,34 @@ class LatentStats(Record, frozen=True, kw_only=True):
 
     nan_count: int
     """NaN or infinite values; the other figures are None when there are any."""
+
+
+class Eviction(Record, frozen=True, kw_only=True):
+    """A cached value that had to go to make room, and what was measured when it went."""
+
+    cache_type: str
+
+    name: str
+    """Of a model, for `resident_pipeline`."""
+
+    device: str
+
+    size_bytes: int
+    """What it held on this device."""
+
+    memory_kind: MemoryKind | None = None
+    """What the readings count: all of a process's resident memory, or an accelerator's allocations."""
+
+    before_bytes: int | None = None
+
+    after_bytes: int | None = None
+
+    @property
+    def freed_bytes(self) -> int | None:
+        """What the readings say, which others in the process move too; None where there is none."""
+        if self.before_bytes is None or self.after_bytes is None:
+            return None
+        return max(0, self.before_bytes - self.after_bytes)
 
 
 class DeviceSpan(Record, frozen=True, kw_only=True):

@@ -108,6 +108,12 @@ class CacheUse(Record, frozen=True, kw_only=True):
     size_bytes: int | None = None
     """Bytes of the cached values that were used."""
 
+    evictions: int = 0
+    """Values that had to go in this run to make room."""
+
+    freed_bytes: int | None = None
+    """By these, as measured; None without a reading."""
+
 
 class BackendSpan(Record, frozen=True, kw_only=True):
     """One attempt of one worker at the job."""

@@ -115,7 +115,8 @@ def calls_of(module: torch.nn.Module, on_call: Callable[[int], None]) -> Iterato
 
 def held(family: str, models: dict[str, str]) -> DiffusionPipeline:
     task = "text2video" if family == "wan" else "text2image"
-    return RESOURCES.residency.get(get_model(models[family]), task=task).pipeline
+    with RESOURCES.residency.use(get_model(models[family]), task=task) as resident:
+        return resident.pipeline
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -12,6 +12,7 @@ from omnirt_lab.records import (
     AnyEvent,
     CacheHitData,
     DeviceSpan,
+    Eviction,
     JobCancelled,
     JobCancelledData,
     JobEnqueued,
@@ -23,6 +24,7 @@ from omnirt_lab.records import (
     StageEndData,
     StageErrorData,
     StageStartData,
+    WarningData,
 )
 from omnirt_lab.units import NS_PER_MS
 from tests import sample_events
@@ -218,6 +220,27 @@ def test_hits_requests_and_saved_time_are_counted_per_cache_and_a_loss_saves_not
     assert state.cache_requests == {"text_embedding": 3, "resident_pipeline": 1}
     assert state.cache_hits == {"text_embedding": 2, "resident_pipeline": 1}
     assert state.cache_saved_ns == {"text_embedding": int(37.4 * MS), "resident_pipeline": 142 * MS}
+
+
+def test_evictions_and_the_memory_that_they_gave_back_are_counted_and_other_warnings_are_not():
+    tape = Tape().enqueue().start().add(WarningData(code="float16_on_cpu", message="slow"))
+    for after_bytes in (400, None):
+        eviction = Eviction(
+            cache_type="resident_pipeline",
+            name="sd",
+            device="cpu",
+            size_bytes=700,
+            memory_kind="rss",
+            before_bytes=1_000,
+            after_bytes=after_bytes,
+        )
+        tape.add(WarningData(code="pipeline_evicted", message="sd was let go", eviction=eviction))
+    state = counted(tape.events)
+    (use,) = report.fold(tape.events).cache_details
+
+    assert state.cache_evictions == {"resident_pipeline": 2}
+    assert state.cache_freed_bytes == {"resident_pipeline": 600}
+    assert (use.cache_type, use.calls, use.evictions, use.freed_bytes) == ("resident_pipeline", 0, 2, 600)
 
 
 def test_the_memory_peak_is_the_running_jobs_or_else_the_last_one_s():

@@ -41,9 +41,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def _pipeline(model: str = "tiny-shapes", **config: Any) -> Any:
     """The resident pipeline that a run with this configuration has used."""
-    resident = RESOURCES.residency.get(get_model(model), task="text2image", setup=Setup.of(Config(**config)))
-    assert not resident.loaded_now
-    return resident.pipeline
+    with RESOURCES.residency.use(get_model(model), task="text2image", setup=Setup.of(Config(**config))) as resident:
+        assert not resident.loaded_now
+        return resident.pipeline
 
 
 def _pixels(result: GenerateResult) -> list[bytes]:

@@ -10,7 +10,7 @@ import torch
 from omnirt_lab.errors import ModelLoadError
 from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.loading import load_pipeline, resolve_placement
-from omnirt_lab.pipelines.residency import weight_bytes
+from omnirt_lab.pipelines.reclaiming import weight_bytes
 from omnirt_lab.pipelines.stored_weights import weight_sizes
 from tests.pipelines import tiny
 
