@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from omnirt_lab.client import AsyncClient, AuthenticationError, Client, ServerError, ServerUnreachableError
@@ -25,7 +24,6 @@ from omnirt_lab.errors import (
     QueueFullError,
     RunNotFoundError,
     UnknownModelError,
-    UnsupportedTaskError,
 )
 from omnirt_lab.journal import JobWriter
 from omnirt_lab.records import AnyEvent, JobFinishedData
@@ -339,24 +337,3 @@ def test_the_client_loads_neither_torch_nor_the_journal():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.split() == []
-
-
-def test_a_picture_is_made_by_the_servers_own_runner(tmp_path: Path):
-    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-    with (
-        running_server(tmp_path / "state", tmp_path) as server,
-        Client(server.url, token=server.token) as client,
-    ):
-        result = client.generate("a red circle", steps=2, seed=7, traceparent=f"00-{trace}-{span}-01")
-        picture = client.artifact(result.outputs[0].sha256)
-        job = client.jobs(limit=1).jobs[0]
-        with pytest.raises(UnsupportedTaskError):
-            client.generate("a red circle", task="text2audio")
-        assert [model.id for model in client.models()] == ["tiny-shapes"]
-        own, otlp = client.trace(job.job_id), client.trace(job.job_id, format="otlp")
-
-    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-    assert len(result.report.steps) == 2
-    assert (result.report.trace_id, result.report.state) == (trace, "succeeded")
-    for spans in (own, otlp):
-        assert trace in msgspec.json.encode(spans).decode()

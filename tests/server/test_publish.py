@@ -23,6 +23,8 @@ print("published", flush=True)
 for line in sys.stdin:
     if line == "unpublish\\n":
         lab.unpublish("mine")
+    elif line == "publish\\n":
+        lab.publish(pipe, name="mine")
     elif line == "own call\\n":
         pipe("a blue square", num_inference_steps=2, height=64, width=64)
     print("done", flush=True)
@@ -72,6 +74,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield serving
 
 
+@pytest.fixture(scope="module")
+def own(server: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """The notebook of the module's tests, started by the first one that asks for it."""
+    with notebook(server, tmp_path_factory.mktemp("notebook")) as running:
+        yield running
+
+
 def model_ids(server: Serving) -> list[str]:
     return [model["id"] for model in server.client.get("/v1/models").json()["data"]]
 
@@ -97,62 +106,61 @@ def test_an_unknown_model_is_404_also_one_with_a_slash(server: Serving):
         assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_allowed")
 
 
-def test_a_published_pipeline_is_listed_and_serves_requests_until_it_is_unpublished(server: Serving, tmp_path: Path):
-    with notebook(server, tmp_path) as own:
-        (model,) = [model for model in server.client.get("/v1/models").json()["data"] if model["id"] == "mine"]
-        assert model["owned_by"] == "notebook"
-        config = {"steps": 3, "seed": 11, "width": 64, "height": 96, "num_images": 2, "guidance_scale": 2.0}
+def test_a_published_pipeline_is_listed_and_serves_requests_until_it_is_unpublished(server: Serving, own: Notebook):
+    (model,) = [model for model in server.client.get("/v1/models").json()["data"] if model["id"] == "mine"]
+    assert model["owned_by"] == "notebook"
+    config = {"steps": 3, "seed": 11, "width": 64, "height": 96, "num_images": 2, "guidance_scale": 2.0}
 
-        response = server.client.post("/v1/generate", json=body(model="mine", config=config))
+    response = server.client.post("/v1/generate", json=body(model="mine", config=config))
 
-        assert response.status_code == 200, response.text
-        report = response.json()["metadata"]
-        assert [report["worker_id"]] == model["workers"]
-        assert [(a["width_px"], a["height_px"], a["seed"]) for a in report["artifacts"]] == [(64, 96, 11), (64, 96, 12)]
-        assert report["config_resolved"]["num_inference_steps"] == 3
-        assert report["config_resolved"]["guidance_scale"] == 2.0
-        own.tell("unpublish")
-        assert model_ids(server) == ["tiny-shapes"]
-        assert server.client.post("/v1/generate", json=body(model="mine")).status_code == 404
+    assert response.status_code == 200, response.text
+    report = response.json()["metadata"]
+    assert [report["worker_id"]] == model["workers"]
+    assert [(a["width_px"], a["height_px"], a["seed"]) for a in report["artifacts"]] == [(64, 96, 11), (64, 96, 12)]
+    assert report["config_resolved"]["num_inference_steps"] == 3
+    assert report["config_resolved"]["guidance_scale"] == 2.0
+    own.tell("unpublish")
+    assert model_ids(server) == ["tiny-shapes"]
+    assert server.client.post("/v1/generate", json=body(model="mine")).status_code == 404
+    own.tell("publish")
+    assert "mine" in model_ids(server)
 
 
-def test_the_same_request_gives_the_same_picture_whoever_runs_it(server: Serving, tmp_path: Path):
-    with notebook(server, tmp_path) as own:
-        first = server.client.post("/v1/generate", json=body(model="mine")).json()
-        own.tell("own call")
-        second = server.client.post("/v1/generate", json=body(model="mine")).json()
+def test_the_same_request_gives_the_same_picture_whoever_runs_it(server: Serving, own: Notebook):
+    first = server.client.post("/v1/generate", json=body(model="mine")).json()
+    own.tell("own call")
+    second = server.client.post("/v1/generate", json=body(model="mine")).json()
 
     pictures = [server.client.get(f"/v1/artifacts/{a['outputs'][0]['sha256']}").content for a in (first, second)]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert first["metadata"]["latent_stats"] == second["metadata"]["latent_stats"] is not None
 
 
-def test_what_a_published_pipeline_does_not_take_fails_with_its_own_error(server: Serving, tmp_path: Path):
-    with notebook(server, tmp_path):
-        for config in (
-            {"dtype": "float16"},
-            {"options": {"colour": "red"}},
-            {"execution_mode": "ray"},
-            {"execution_mode": "modular"},
-            {"timeout_s": 9.0},
-        ):
-            response = server.client.post("/v1/generate", json=body(model="mine", config=config))
+def test_what_a_published_pipeline_does_not_take_fails_with_its_own_error(server: Serving, own: Notebook):
+    for config in (
+        {"dtype": "float16"},
+        {"options": {"colour": "red"}},
+        {"execution_mode": "ray"},
+        {"execution_mode": "modular"},
+        {"timeout_s": 9.0},
+    ):
+        response = server.client.post("/v1/generate", json=body(model="mine", config=config))
 
-            assert response.status_code == 400, response.text
-            assert response.json()["error"]["hint"]
-        assert server.client.post("/v1/generate", json=body(model="mine")).status_code == 200
+        assert response.status_code == 400, response.text
+        assert response.json()["error"]["hint"]
+    assert server.client.post("/v1/generate", json=body(model="mine")).status_code == 200
 
 
-def test_a_killed_notebook_serves_no_longer_and_what_waits_for_it_is_lost(server: Serving, tmp_path: Path):
-    with notebook(server, tmp_path) as own:
-        endless = {"steps": 1000, "width": 128, "height": 128, "num_images": 4}
-        running, waiting = (
-            server.client.post("/v1/generate", json=body(model="mine", config=endless, async_run=True)).json()["job_id"]
-            for _ in range(2)
-        )
-        wait_for(lambda: server.journal.get_job(running).state == "running", "the first job runs")
-        own.process.kill()
+def test_a_killed_notebook_serves_no_longer_and_what_waits_for_it_is_lost(server: Serving, own: Notebook):
+    """The last one: nothing of the notebook is left."""
+    endless = {"steps": 1000, "width": 128, "height": 128, "num_images": 4}
+    running, waiting = (
+        server.client.post("/v1/generate", json=body(model="mine", config=endless, async_run=True)).json()["job_id"]
+        for _ in range(2)
+    )
+    wait_for(lambda: server.journal.get_job(running).state == "running", "the first job runs")
+    own.process.kill()
 
-        for job_id in (running, waiting):
-            wait_for(lambda job_id=job_id: server.journal.get_job(job_id).state == "lost", "it is lost")
-        assert model_ids(server) == ["tiny-shapes"]
+    for job_id in (running, waiting):
+        wait_for(lambda job_id=job_id: server.journal.get_job(job_id).state == "lost", "it is lost")
+    assert model_ids(server) == ["tiny-shapes"]
