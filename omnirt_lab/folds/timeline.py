@@ -64,6 +64,23 @@ class Lane(Record, frozen=True, kw_only=True):
         return sum(span.duration_ns for span in self.spans)
 
 
+class BlockSpan(Record, frozen=True, kw_only=True):
+    """One block of a modular pipeline, in nanoseconds on the timeline's axis."""
+
+    name: str
+
+    class_name: str
+
+    start_ns: int
+
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """What it took, with all that it called."""
+        return self.end_ns - self.start_ns
+
+
 class MemoryCurve(Record, frozen=True, kw_only=True):
     """One device's readings on the timeline's axis."""
 
@@ -87,6 +104,9 @@ class Timeline(Record, frozen=True, kw_only=True):
 
     lanes: tuple[Lane, ...] = ()
 
+    blocks: tuple[BlockSpan, ...] = ()
+    """They cut the same time as the lanes in another way."""
+
     memory_kind: MemoryKind | None = None
 
     curves: tuple[MemoryCurve, ...] = ()
@@ -106,6 +126,15 @@ def of_report(report: RunReport) -> Timeline:
         zero_t_ns=zero_t_ns,
         total_ns=total_ns,
         lanes=tuple(_lanes(report, stages, zero_t_ns, total_ns)),
+        blocks=tuple(
+            BlockSpan(
+                name=block.name,
+                class_name=block.class_name,
+                start_ns=block.start_t_ns - zero_t_ns,
+                end_ns=block.end_t_ns - zero_t_ns,
+            )
+            for block in report.blocks
+        ),
         memory_kind=report.memory.kind,
         curves=tuple(_curve(report, device, zero_t_ns) for device in report.memory.peak_bytes),
     )

@@ -162,7 +162,11 @@ def explorer_page(report: RunReport, *, shown: Sequence[int] = ()) -> ExplorerPa
 def _tabs(report: RunReport, made: Timeline, events: Table) -> dict[str, tuple[Table, ...]]:
     return {
         "pictures": (),
-        "waterfall": (tables.stages(report, made), tables.steps(report, made)),
+        "waterfall": (
+            tables.stages(report, made),
+            tables.steps(report, made),
+            *((tables.blocks(made),) if made.blocks else ()),
+        ),
         "memory": (tables.peaks(report), tables.readings(made)),
         "cache": (tables.caches(report),),
         "placement": (tables.components(report), tables.attempts(report)),

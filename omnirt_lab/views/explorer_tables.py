@@ -105,6 +105,26 @@ def steps(report: RunReport, made: Timeline) -> Table:
     )
 
 
+def blocks(made: Timeline) -> Table:
+    """One row for each block of a modular run, in order."""
+    return Table(
+        caption="Blocks",
+        header=("block", "begins", "takes", "share", "class"),
+        rows=tuple(
+            (
+                visible(block.name),
+                numbers.moment(ms_from_ns(block.start_ns)),
+                numbers.duration(ms_from_ns(block.duration_ns)),
+                numbers.percent(block.duration_ns / made.total_ns if made.total_ns else None),
+                visible(block.class_name),
+            )
+            for block in made.blocks
+        ),
+        right=(1, 2, 3),
+        spans_ms=tuple((ms_from_ns(block.start_ns), ms_from_ns(block.end_ns)) for block in made.blocks),
+    )
+
+
 def readings(made: Timeline) -> Table:
     """One row for each memory reading, device by device."""
     read = [

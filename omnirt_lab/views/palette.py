@@ -25,6 +25,8 @@ DENOISE: Final = "#3a6fb7"
 DENOISE_LIGHT: Final = "#8fb3e2"
 DECODE: Final = "#e09f3e"
 OTHER: Final = "#b4a7c9"
+BLOCK: Final = "#8f7fb0"
+BLOCK_LIGHT: Final = "#cfc6de"
 MEMORY: Final = "#6c5b9e"
 MEMORY_FILL: Final = "#e4dff0"
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from omnirt_lab.folds import timeline
-from omnirt_lab.folds.timeline import Lane, MemoryCurve, Span, Timeline
+from omnirt_lab.folds.timeline import BlockSpan, Lane, MemoryCurve, Span, Timeline
 from omnirt_lab.records import RunReport
 from omnirt_lab.units import BYTES_PER_MIB, NS_PER_MS, NS_PER_S, ms_from_ns
-from omnirt_lab.views import facts, numbers, palette
+from omnirt_lab.views import blocks, facts, numbers, palette
 from omnirt_lab.views.quoting import markup, shortened, visible
 
 Figure: TypeAlias = dict[str, Any]
@@ -60,8 +60,11 @@ def figure_dict(report: RunReport, image_sources: Sequence[str] = ()) -> Figure:
     """
     made = timeline.of_report(report)
     axis = Axis("s", NS_PER_S) if made.total_ns >= NS_PER_S else Axis("ms", NS_PER_MS)
-    data = [_bars(lane, axis) for lane in made.lanes] + [_curve(curve, axis) for curve in made.curves]
-    return {"data": data, "layout": _layout(report, made, axis, image_sources)}
+    bars = [_bars(lane, axis) for lane in made.lanes] + ([_blocks(made, axis)] if made.blocks else [])
+    return {
+        "data": bars + [_curve(curve, axis) for curve in made.curves],
+        "layout": _layout(report, made, axis, image_sources),
+    }
 
 
 def _bars(lane: Lane, axis: Axis) -> Figure:
@@ -82,6 +85,31 @@ def _bars(lane: Lane, axis: Axis) -> Figure:
         "hovertemplate": "%{hovertext}<extra></extra>",
         "showlegend": False,
     }
+
+
+def _blocks(made: Timeline, axis: Axis) -> Figure:
+    total_ns = blocks.busy_ns(made)
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": blocks.LABEL,
+        "y": [blocks.LABEL] * len(made.blocks),
+        "base": [axis.of(block.start_ns) for block in made.blocks],
+        "x": [axis.of(block.duration_ns) for block in made.blocks],
+        "marker": {"color": [palette.BLOCK_LIGHT if i % 2 else palette.BLOCK for i in range(len(made.blocks))]},
+        "hovertext": [_block_hover(block, total_ns) for block in made.blocks],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "showlegend": False,
+    }
+
+
+def _block_hover(block: BlockSpan, total_ns: int) -> str:
+    return f"<b>{markup(block.name)}</b>: {blocks.took(block, total_ns)} of all blocks<br>{markup(block.class_name)}"
+
+
+def _lane_names(made: Timeline) -> list[str]:
+    """From above."""
+    return [*map(_lane_name, made.lanes), *([blocks.LABEL] if made.blocks else [])]
 
 
 def _lane_name(lane: Lane) -> str:
@@ -130,7 +158,7 @@ def _curve(curve: MemoryCurve, axis: Axis) -> Figure:
 
 
 def _layout(report: RunReport, made: Timeline, axis: Axis, image_sources: Sequence[str]) -> Figure:
-    lanes_px, memory_px = max(1, len(made.lanes)) * _LANE_PX, _MEMORY_PX if made.curves else 0
+    lanes_px, memory_px = max(1, len(_lane_names(made))) * _LANE_PX, _MEMORY_PX if made.curves else 0
     plot_px = lanes_px + (memory_px + _GAP_PX if memory_px else 0)
     top_px = _TITLE_PX + (PICTURE_PX + _GAP_PX // 2 if image_sources else 0)
     height_px = top_px + plot_px + _BOTTOM_PX
@@ -157,7 +185,7 @@ def _layout(report: RunReport, made: Timeline, axis: Axis, image_sources: Sequen
         "yaxis": {
             "domain": [1 - lanes_px / plot_px, 1],
             "categoryorder": "array",
-            "categoryarray": [_lane_name(lane) for lane in made.lanes],
+            "categoryarray": _lane_names(made),
             "autorange": "reversed",
             "automargin": True,
             **_SPACED,

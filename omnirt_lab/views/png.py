@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from omnirt_lab.folds import timeline
 from omnirt_lab.records import RunReport
-from omnirt_lab.views import facts, numbers, palette, waterfall
+from omnirt_lab.views import blocks, facts, numbers, palette, waterfall
 from omnirt_lab.views.canvas import Canvas, clip, text_width, wrap
 from omnirt_lab.views.quoting import visible
 
@@ -49,13 +49,13 @@ def report_png(report: RunReport, pictures: Sequence[bytes], *, scale: int = 2) 
 
 def stacked(parts: Sequence[Block], *, scale: int) -> bytes:
     """PNG bytes of a card with these parts, one under the other; parts without height are left out."""
-    blocks = [block for block in parts if block.height]
-    height = 2 * PADDING + sum(block.height for block in blocks) + GAP * (len(blocks) - 1)
+    shown = [part for part in parts if part.height]
+    height = 2 * PADDING + sum(part.height for part in shown) + GAP * (len(shown) - 1)
     canvas = Canvas(WIDTH, height, scale=scale, background=palette.CARD)
     top = PADDING
-    for block in blocks:
-        block.draw(canvas, top)
-        top += block.height + GAP
+    for part in shown:
+        part.draw(canvas, top)
+        top += part.height + GAP
     return canvas.to_png(radius=_RADIUS, border=palette.BORDER)
 
 
@@ -155,6 +155,7 @@ def _notes(report: RunReport) -> list[tuple[str, str, str]]:
     if report.error is not None and report.error.hint:
         notes.append(("hint", visible(report.error.hint), palette.INK))
     notes += [("warning", line, palette.CAUTION) for line in facts.warning_lines(report)]
+    notes += [(blocks.LABEL, line, palette.INK) for line in blocks.block_lines(timeline.of_report(report))]
     notes += [("cache", line, palette.INK) for line in facts.cache_lines(report)]
     notes += [("devices", line, palette.INK) for line in facts.placement_lines(report)]
     notes.append(("probe", facts.measurement_line(report), palette.MUTED))

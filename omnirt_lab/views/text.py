@@ -10,7 +10,7 @@ from omnirt_lab.folds import timeline
 from omnirt_lab.folds.timeline import Lane, Span, Timeline
 from omnirt_lab.records import RunReport
 from omnirt_lab.units import ms_from_ns
-from omnirt_lab.views import facts, numbers
+from omnirt_lab.views import blocks, facts, numbers
 from omnirt_lab.views.quoting import shortened, visible
 
 PROMPT_LIMIT: Final = 240
@@ -28,12 +28,12 @@ def report_text(report: RunReport, *, width: int = 88) -> str:
     width
         Characters in a line. Words longer than a line are not broken.
     """
-    blocks = [
+    parts = [
         "\n".join(_head(report, width)),
         "\n".join(_waterfall(report, width)),
         "\n".join(_facts(report, width)),
     ]
-    return "\n\n".join(block for block in blocks if block)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _head(report: RunReport, width: int) -> Iterator[str]:
@@ -62,6 +62,9 @@ def _waterfall(report: RunReport, width: int) -> Iterator[str]:
         indent = " " * (name_width + 3)
         for note in (note for span in lane.spans for note in facts.span_notes(span)):
             yield from textwrap.wrap(note, width, initial_indent=f"{indent}└ ", subsequent_indent=f"{indent}  ")
+    for line in blocks.block_lines(made):
+        name, indent = blocks.LABEL.ljust(name_width), " " * (name_width + 2)
+        yield from textwrap.wrap(line, width, initial_indent=f"{name}  ", subsequent_indent=indent)
 
 
 def _share(lane: Lane, made: Timeline) -> str:

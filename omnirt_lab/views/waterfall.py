@@ -1,4 +1,4 @@
-"""The part of the card that has a time axis: a lane for each stage, one for the steps, memory under them."""
+"""The part of the card that has a time axis: a lane for each stage, one for steps, one for blocks; memory below."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Final
 
-from omnirt_lab.folds.timeline import Lane, MemoryCurve, Span, Timeline
+from omnirt_lab.folds.timeline import BlockSpan, Lane, MemoryCurve, Span, Timeline
 from omnirt_lab.units import ms_from_ns
-from omnirt_lab.views import numbers, palette
+from omnirt_lab.views import blocks, numbers, palette
 from omnirt_lab.views.canvas import Canvas, clip, text_width
 from omnirt_lab.views.facts import KIND_WORDS
 from omnirt_lab.views.quoting import shortened, visible
@@ -32,7 +32,11 @@ def height(made: Timeline) -> int:
     """Layout pixels that the lanes, the curves and the axis take."""
     if not made.lanes:
         return 0
-    return len(made.lanes) * ROW + len(made.curves) * (MEMORY_GAP + MEMORY_HEIGHT) + AXIS_HEIGHT
+    return _lanes_height(made) + len(made.curves) * (MEMORY_GAP + MEMORY_HEIGHT) + AXIS_HEIGHT
+
+
+def _lanes_height(made: Timeline) -> int:
+    return (len(made.lanes) + bool(made.blocks)) * ROW
 
 
 def draw(canvas: Canvas, made: Timeline, *, left: int, right: int, top: int) -> None:
@@ -55,8 +59,15 @@ def draw(canvas: Canvas, made: Timeline, *, left: int, right: int, top: int) -> 
         canvas.text(left, y, labels[row], size=_LABEL_SIZE, colour=colour, anchor="lm")
         _lane(canvas, lane, x_of, (x0, x1), y)
         _figures(canvas, lane, total_ns, right, y)
+    if made.blocks:
+        y = top + len(made.lanes) * ROW + ROW / 2
+        canvas.text(left, y, blocks.LABEL, size=_LABEL_SIZE, colour=palette.MUTED, anchor="lm")
+        _blocks(canvas, made.blocks, x_of, y)
+        busy_ns = blocks.busy_ns(made)
+        figures = ascii_duration(ms_from_ns(busy_ns)), numbers.percent(busy_ns / total_ns)
+        _beyond(canvas, *figures, right, y, colour=palette.MUTED)
     for index, curve in enumerate(made.curves):
-        y = top + len(made.lanes) * ROW + index * (MEMORY_GAP + MEMORY_HEIGHT) + MEMORY_GAP
+        y = top + _lanes_height(made) + index * (MEMORY_GAP + MEMORY_HEIGHT) + MEMORY_GAP
         _memory(canvas, made, curve, x_of, left, right, y)
 
 
@@ -114,6 +125,12 @@ def _steps(canvas: Canvas, lane: Lane, x_of: Callable[[int], float], y: float) -
         canvas.bar(x_of(span.start_ns), y - BAR / 2, x_of(span.end_ns), y + BAR / 2, colour=shade)
 
 
+def _blocks(canvas: Canvas, spans: tuple[BlockSpan, ...], x_of: Callable[[int], float], y: float) -> None:
+    for index, span in enumerate(spans):
+        shade = palette.BLOCK_LIGHT if index % 2 else palette.BLOCK
+        canvas.bar(x_of(span.start_ns), y - BAR / 2, x_of(span.end_ns), y + BAR / 2, colour=shade)
+
+
 def _note(spans: tuple[Span, ...]) -> tuple[str, str]:
     """What is special about a lane, and the colour to say it in."""
     error = next((span.error for span in spans if span.error is not None), None)
@@ -158,7 +175,10 @@ def _figures(canvas: Canvas, lane: Lane, total_ns: int, right: int, y: float) ->
         text, share = ascii_duration(middle_ms), "each"
     else:
         text, share = ascii_duration(ms_from_ns(lane.busy_ns)), numbers.percent(lane.busy_ns / total_ns)
-    colour = palette.MUTED if lane.is_steps else palette.INK
+    _beyond(canvas, text, share, right, y, colour=palette.MUTED if lane.is_steps else palette.INK)
+
+
+def _beyond(canvas: Canvas, text: str, share: str, right: int, y: float, *, colour: str) -> None:
     canvas.text(right - _PERCENT_WIDTH, y, text, size=_LABEL_SIZE, colour=colour, anchor="rm")
     canvas.text(right, y, share, size=_SMALL, colour=palette.MUTED, anchor="rm")
 
