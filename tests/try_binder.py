@@ -23,17 +23,19 @@ def main() -> None:
         home = Path(folder)
         venv.create(home / "venv", with_pip=True)
         programs = home / "venv" / "bin"
+        cache = subprocess.run([programs / "pip", "cache", "dir"], check=True, capture_output=True, text=True).stdout
         environment = {
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "OMNIRT_STATE_DIR": str(home / "state"),
             "HOME": str(home),
+            "PIP_CACHE_DIR": cache.strip(),
         }
 
         def run(*command: str | Path) -> None:
             subprocess.run([str(word) for word in command], check=True, cwd=ROOT, env=environment)
 
-        pip = (programs / "pip", "install", "--quiet", "--disable-pip-version-check")
+        pip = (programs / "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
         run(*pip, "--requirement", "binder/requirements.txt")
         run("bash", "binder/postBuild")
         convert = (programs / "jupyter", "nbconvert", "--to", "html", "--execute", FIRST, "--output-dir", home)

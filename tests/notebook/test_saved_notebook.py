@@ -23,6 +23,8 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
             nbformat.v4.new_code_cell("%load_ext omnirt_lab"),
             nbformat.v4.new_code_cell(f"%omnirt {PROMPT} --steps 4 --seed 7"),
             nbformat.v4.new_code_cell("%omnirt history"),
+            nbformat.v4.new_code_cell(f"sweep = %omnirt sweep {PROMPT} --steps 2,3 --seed 1..2\nsweep"),
+            nbformat.v4.new_code_cell("import omnirt_lab\nomnirt_lab.compare(sweep.results[0], sweep.results[3])"),
         ]
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -50,23 +52,14 @@ def test_it_holds_no_widget_and_no_html(executed: nbformat.NotebookNode) -> None
     assert all(output.output_type != "stream" for output in executed.cells[1].outputs)
 
 
-def test_a_sweep_and_a_comparison_are_kept_as_plain_bundles_too(state_dir: object) -> None:
-    notebook = nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_code_cell("%load_ext omnirt_lab"),
-            nbformat.v4.new_code_cell(f"sweep = %omnirt sweep {PROMPT} --steps 2,3 --seed 1..2\nsweep"),
-            nbformat.v4.new_code_cell("import omnirt_lab\nomnirt_lab.compare(sweep.results[0], sweep.results[3])"),
-        ]
-    )
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-
-    progress, swept = notebook.cells[1].outputs
-    (compared,) = notebook.cells[2].outputs
+def test_a_sweep_and_a_comparison_are_kept_as_plain_bundles_too(executed: nbformat.NotebookNode) -> None:
+    progress, swept = executed.cells[3].outputs
+    (compared,) = executed.cells[4].outputs
     assert set(swept.data) == set(compared.data) == BUNDLE
     assert set(progress.data) == {"text/plain"}
     assert "4/4" in progress.data["text/plain"]
     assert "4 of 4 cells succeeded" in swept.data["text/plain"]
-    assert "widgets" not in notebook.metadata
+    assert "widgets" not in executed.metadata
 
 
 def test_it_becomes_a_page_that_shows_the_report_and_no_markup_of_the_prompt(executed: nbformat.NotebookNode) -> None:

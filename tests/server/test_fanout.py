@@ -12,6 +12,7 @@ from tests.journal.writing import wish
 from tests.server.serving import Serving
 
 READERS = 200
+MESSAGES, MESSAGE_CHARS = 300, 7000
 
 
 def claimed(server: Serving) -> JobWriter:
@@ -62,8 +63,8 @@ def test_every_one_of_200_clients_gets_every_event_once_and_in_order_though_one_
 
 def work(writer: JobWriter) -> None:
     """More than the server keeps in memory of a job, and more than a socket's buffers hold."""
-    for index in range(1000):
-        writer.emit(WarningData(code="long", message=f"{index} " + "x" * 2000))
+    for index in range(MESSAGES):
+        writer.emit(WarningData(code="long", message=f"{index} " + "x" * MESSAGE_CHARS))
         writer.emit(StageEndData(), stage="denoise")
     writer.finish(JobFinishedData())
 
@@ -89,6 +90,6 @@ def test_clients_that_stall_or_vanish_cost_no_memory_for_what_they_did_not_read(
 
     grown = asyncio.run(watch())
 
-    events_bytes = 1000 * 2000
+    events_bytes = MESSAGES * MESSAGE_CHARS
     assert grown < 50 * events_bytes / 2, f"{grown / 1e6:.0f} MB for 50 stalled clients of {events_bytes / 1e6:.0f} MB"
     assert server.client.get("/v1/jobs").status_code == 200

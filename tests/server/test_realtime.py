@@ -244,11 +244,9 @@ def test_several_responses_are_under_way_at_once_and_a_cancel_is_one_responses(
     with working(server, draw):
         done += [next_done(session), next_done(session)]
 
-    assert [(response["id"], response["status"]) for response in done] == [
-        (ids[1], "cancelled"),
-        (ids[0], "completed"),
-        (ids[2], "completed"),
-    ]
+    first, *others = [(response["id"], response["status"]) for response in done]
+    assert first == (ids[1], "cancelled")
+    assert sorted(others) == sorted([(ids[0], "completed"), (ids[2], "completed")])  # nobody waits for the other
 
 
 def next_done(opened: ClientConnection) -> dict[str, Any]:
