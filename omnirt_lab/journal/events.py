@@ -15,9 +15,11 @@ from omnirt_lab.records import AnyEvent, Record, decode_event
 
 _COLUMNS: Final = "id, seq, event, stage, t_ns, timestamp_ms, data"
 
-_INSERT: Final = (
-    "INSERT INTO events (seq, event, stage, t_ns, timestamp_ms, data, job) VALUES (?, ?, ?, ?, ?, ?, ?)"  # columns
-)
+_INSERT: Final = "INSERT INTO events (seq, event, stage, t_ns, timestamp_ms, data, job) VALUES "
+_VALUES: Final = "(?, ?, ?, ?, ?, ?, ?)"
+
+ROWS_A_STATEMENT: Final = 64
+"""The interpreter's lock is let go and waited for with each statement, which a running pipeline feels."""
 
 PACKS_A_READ: Final = 16
 """Jobs that one read over all unpacks at most, beside those that ran at its place: some 1,500 events."""
@@ -56,7 +58,10 @@ def to_json(value: object) -> str:
 
 def append(connection: sqlite3.Connection, job: int, events: Sequence[AnyEvent]) -> None:
     """Store events of the job with this key, which must follow those that are stored."""
-    connection.executemany(_INSERT, [(*to_values(event), job) for event in events])
+    for first in range(0, len(events), ROWS_A_STATEMENT):
+        lot = events[first : first + ROWS_A_STATEMENT]
+        values = [value for event in lot for value in (*to_values(event), job)]
+        connection.execute(_INSERT + ", ".join([_VALUES] * len(lot)), values)
 
 
 def to_values(event: AnyEvent) -> tuple[int, str, str | None, int, int, str]:

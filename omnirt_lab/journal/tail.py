@@ -12,13 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from omnirt_lab.errors import JournalCorruptError
-from omnirt_lab.journal.events import to_event, to_values
-from omnirt_lab.journal.packing import EventRow
+from omnirt_lab.journal.events import to_json
 from omnirt_lab.journal.state import WORKERS
-from omnirt_lab.records import AnyEvent
-
-_decoder = msgspec.json.Decoder(tuple[int, str, str | None, int, int, str])
+from omnirt_lab.records import AnyEvent, decode_event
 
 
 class Tail:
@@ -30,7 +26,7 @@ class Tail:
 
     def append(self, waiting: Iterable[AnyEvent]) -> bool:
         """Write them down; False where the disk does not take them."""
-        lines = b"".join(msgspec.json.encode(to_values(event)) + b"\n" for event in waiting)
+        lines = "".join([to_json(event) + "\n" for event in waiting]).encode()
         try:
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -61,10 +57,9 @@ def read_tail(path: Path, *, after_seq: int) -> list[AnyEvent]:
     found: list[AnyEvent] = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            values = _decoder.decode(line)
-            if values[0] == after_seq + len(found) + 1:
-                row: EventRow = (0, *values)
-                found.append(to_event(row))
-        except (msgspec.DecodeError, JournalCorruptError):
+            event = decode_event(line)
+        except msgspec.DecodeError:
             break
+        if event.seq == after_seq + len(found) + 1:
+            found.append(event)
     return found

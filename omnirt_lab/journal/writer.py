@@ -16,13 +16,22 @@ from omnirt_lab.folds import report as report_fold
 from omnirt_lab.journal import ending, events, jobs, runs
 from omnirt_lab.journal.artifacts import ArtifactStore
 from omnirt_lab.journal.background import Background
-from omnirt_lab.journal.clock import monotonic_zero_ns, wall_ms
+from omnirt_lab.journal.clock import monotonic_zero_ns
 from omnirt_lab.journal.database import Database
 from omnirt_lab.journal.ending import Ending
 from omnirt_lab.journal.jobs import JobRecord
 from omnirt_lab.journal.previews import put_preview
 from omnirt_lab.journal.tail import Tail, tail_path
-from omnirt_lab.records import AnyEvent, EventData, MemoryData, RunReport, StepData, WarningData, make_event
+from omnirt_lab.records import (
+    AnyEvent,
+    EventData,
+    JobStartedData,
+    MemoryData,
+    RunReport,
+    StepData,
+    WarningData,
+    make_event,
+)
 from omnirt_lab.units import NS_PER_MS, NS_PER_S
 
 Listener = Callable[[AnyEvent], None]
@@ -33,15 +42,17 @@ EMIT_WAIT_S: Final = 0.25
 PAUSE_NS: Final = NS_PER_S
 """How long a store that failed is left alone, so that a broken disk does not slow every step."""
 
-HEARSAY_NS: Final = 20 * NS_PER_MS
-"""How long a wish to cancel may go unheard because the store was asked a moment ago."""
-
-
 WATCHED_LINGER_NS: Final = 5 * NS_PER_MS
 """How soon after another event a step of a submitted job is committed: somebody may follow it from elsewhere."""
 
-LINGER_NS: Final = 40 * NS_PER_MS
-"""The same for a job in its caller's own thread, whose watchers hear of each event before any commit."""
+LINGER_NS: Final = 100 * NS_PER_MS
+"""How soon any event is committed of a job in its caller's own thread, whose watchers hear of it before any commit."""
+
+WATCHED_HEARSAY_NS: Final = 20 * NS_PER_MS
+"""How long a submitted job's wish to cancel may go unheard because the store was asked a moment ago."""
+
+HEARSAY_NS: Final = LINGER_NS + 20 * NS_PER_MS
+"""The same for a job in its caller's own thread, which has Ctrl-C: who commits its events hears of the wish."""
 
 
 class OpenBlocks(threading.local):
@@ -55,14 +66,17 @@ class JobWriter:
 
     1. `emit` puts the event at the end of the job's list, which is complete whatever becomes of the store.
     2. `_store` asks the store what it has and adds the rest of the list, so that an interrupt between any two lines
-       neither loses nor repeats an event. A step waits if another event was stored a moment before (see `LINGER_NS`);
-       the background stores it when no later event has. A memory reading always waits so: the thread that samples
-       would have to open a connection of its own, and it lives for one call. What waits stands in the job's `Tail`,
-       from where it is stored even if this process is killed.
+       neither loses nor repeats an event. It is the background that calls it, for events that may wait: all of a job
+       in its caller's own thread, and a submitted job's steps that follow closely on another event. A memory reading
+       always waits: the thread that samples would have to open a connection of its own, and it lives for one call.
+       What waits stands in the job's `Tail`, from where it is stored even if this process is killed.
     3. In a `together` block the thread's events wait for its end. No lock is held in it: an event from another thread
-       is stored as ever, and all that stand before it in the list with it.
+       goes its way as ever, and all that stand before it in the list with it.
     4. `finish` folds the list into the report and ends the job in one transaction. What the store could not take until
        then counts as dropped, and the report says so.
+
+    `_lock` guards the list and its order, `_storing` the store; who needs both takes `_lock` first. So a pipeline's
+    thread waits for no commit of the background's.
     """
 
     def __init__(
@@ -89,14 +103,16 @@ class JobWriter:
         )
         """`time.monotonic_ns()` of this process when the job was enqueued: zero of its events' `t_ns`."""
         self._lock = threading.RLock()
+        self._storing = threading.Lock()
         self._events = list(stored)
-        self._stored = len(stored)
+        self._stored = self._secured = len(stored)
         self._stored_at_ns = 0
         self._failed_at_ns: int | None = None
         self._asked_at_ns = 0
         self._should_stop = False
         self._open_blocks = OpenBlocks()
         self._linger_ns = WATCHED_LINGER_NS if job.is_async else LINGER_NS
+        self._hearsay_ns = WATCHED_HEARSAY_NS if job.is_async else HEARSAY_NS
         self._tail = Tail(tail_path(database.path.parent, self.worker_id, job.job_id))
         self._is_flush_coming = False
         self._report: RunReport | None = None
@@ -116,7 +132,8 @@ class JobWriter:
 
     def now_ns(self) -> int:
         """Nanoseconds since the job was enqueued, by the monotonic clock: an event's `t_ns`."""
-        return max(0, time.monotonic_ns() - self.zero_ns)
+        now_ns = time.monotonic_ns() - self.zero_ns
+        return now_ns if now_ns > 0 else 0
 
     def emit(self, data: EventData, *, stage: str | None = None, t_ns: int | None = None) -> None:
         """Append one event; `t_ns` is now, unless it is given. After `finish` nothing is appended.
@@ -128,18 +145,14 @@ class JobWriter:
                 return
             event = self._make(data, stage=stage, t_ns=t_ns)
             self._events.append(event)
-            if self._open_blocks.count:
-                pass  # the block's end stores it
-            elif self._may_wait(data) and self._tail.append([event]):
-                self._flush_soon()
-            else:
-                self._store()
+            if not self._open_blocks.count:  # else the block's end secures it
+                self._secure(may_wait=self._may_wait(data))
             self._tell(event)
 
     def flush(self) -> None:
         """Store what waits."""
-        with self._lock:
-            self._store_rest()
+        if self._stored < len(self._events):
+            self._store()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -156,16 +169,16 @@ class JobWriter:
             self._open_blocks.count = outer
             if not outer:
                 with self._lock:
-                    self._store_rest()
+                    self._secure(may_wait=not self.job.is_async)
 
     def is_cancel_requested(self) -> bool:
         """Somebody wants it to stop, or the journal has it as ended. False where the journal cannot be read.
 
-        Whoever stores an event learns this too, so the answer may be as old as 20 ms. Once True it stays so.
+        Whoever stores an event learns this too, so the answer may be as old as `HEARSAY_NS`. Once True it stays so.
         """
         asked_at_ns = self._asked_at_ns  # read before the answer, as another thread sets it after
         now_ns = time.monotonic_ns()
-        if self._should_stop or now_ns - asked_at_ns < HEARSAY_NS:
+        if self._should_stop or now_ns - asked_at_ns < self._hearsay_ns:
             return self._should_stop
         try:
             with self._database.reading(wait_s=EMIT_WAIT_S) as connection:
@@ -195,7 +208,8 @@ class JobWriter:
             if self._report is not None:
                 return self._report
             terminal = self._make(data)
-            self._report = self._end(data, terminal)
+            with self._storing:
+                self._report = self._end(data, terminal)
             self._tell(terminal)
         self._background.soon(self._limit_wal)
         return self._report
@@ -205,12 +219,28 @@ class JobWriter:
             data,
             seq=len(self._events) + 1,
             t_ns=self.now_ns() if t_ns is None else t_ns,
-            timestamp_ms=wall_ms(),
+            timestamp_ms=time.time_ns() // NS_PER_MS,
             stage=stage,
         )
 
+    def _secure(self, *, may_wait: bool) -> None:
+        """Let no event be lost: what may wait for its commit is written down until then."""
+        if self._report is not None:
+            return
+        if not may_wait:
+            self._store()
+        if self._secured == len(self._events):
+            return
+        if self._tail.append(self._events[self._secured :]):
+            self._secured = len(self._events)
+            self._flush_soon()
+        elif may_wait:
+            self._store()
+
     def _may_wait(self, data: EventData) -> bool:
-        return isinstance(data, MemoryData) or (isinstance(data, StepData) and self._has_just_stored())
+        if isinstance(data, MemoryData) or not self.job.is_async:
+            return not isinstance(data, JobStartedData)
+        return isinstance(data, StepData) and self._has_just_stored()
 
     def _has_just_stored(self) -> bool:
         return time.monotonic_ns() - self._stored_at_ns < self._linger_ns
@@ -221,47 +251,48 @@ class JobWriter:
             self._background.soon(self._flush_late, after_ns=self._linger_ns)
 
     def _flush_late(self) -> None:
-        with self._lock:
-            self._is_flush_coming = False
-            if self._has_just_stored() and self._stored < len(self._events):  # what waits now is younger
-                self._flush_soon()
-            else:
-                self._store_rest()
+        self._is_flush_coming = False
+        if self._stored == len(self._events):
+            return
+        if self._has_just_stored():  # what waits now is younger
+            self._flush_soon()
+        else:
+            self._store()
 
     def _store(self) -> None:
-        now_ns = time.monotonic_ns()
-        if self._failed_at_ns is not None and now_ns - self._failed_at_ns < PAUSE_NS:
-            return
-        try:
-            should_stop = not self._store_latest() and self._store_waiting()
-            self._stored = len(self._events)
-            self._stored_at_ns, self._failed_at_ns = now_ns, None
-            self._hear(should_stop, now_ns)
-        except LabError:
-            self._failed_at_ns = now_ns
+        with self._storing:
+            now_ns = time.monotonic_ns()
+            is_resting = self._failed_at_ns is not None and now_ns - self._failed_at_ns < PAUSE_NS
+            if is_resting or self._report is not None:
+                return
+            all_events = tuple(self._events)
+            try:
+                should_stop = not self._store_latest(all_events) and self._store_waiting(all_events)
+                self._stored = len(all_events)
+                self._secured = max(self._secured, self._stored)
+                self._stored_at_ns, self._failed_at_ns = now_ns, None
+                self._hear(should_stop, now_ns)
+            except LabError:
+                self._failed_at_ns = now_ns
 
-    def _store_latest(self) -> bool:
+    def _store_latest(self, all_events: Sequence[AnyEvent]) -> bool:
         """Store the latest event where it is the only one that waits, and nothing has happened to the job.
 
         False if nothing was stored. It is 20 µs cheaper than `_store_waiting`, which has the answer to all else.
         """
-        if self._stored != len(self._events) - 1:
+        if self._stored != len(all_events) - 1:
             return False
         with self._database.writing_at_once(wait_s=EMIT_WAIT_S) as connection:
-            return jobs.append_if_undisturbed(connection, self.job.key, self.worker_id, self._events[-1])
+            return jobs.append_if_undisturbed(connection, self.job.key, self.worker_id, all_events[-1])
 
-    def _store_waiting(self) -> bool:
+    def _store_waiting(self, all_events: Sequence[AnyEvent]) -> bool:
         """Store all that the store lacks, if the job is still this worker's; say whether to stop."""
         with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
             running = jobs.find_running(connection, self.job.key, self.worker_id)
             if running is None:
                 return True
-            events.append(connection, self.job.key, self._events[running.last_seq :])
+            events.append(connection, self.job.key, all_events[running.last_seq :])
             return running.cancel_requested
-
-    def _store_rest(self) -> None:
-        if self._report is None and self._stored < len(self._events):
-            self._store()
 
     def _hear(self, should_stop: bool, at_ns: int) -> None:
         if should_stop:
@@ -286,6 +317,8 @@ class JobWriter:
             return report_fold.fold([*self._events, self._make(data)], job_id=self.job.job_id)
 
     def _tell(self, event: AnyEvent) -> None:
+        if not self.listeners:
+            return
         self._untold.append(event)
         if self._is_telling:  # a listener has emitted; all of them hear of the event at hand first
             return

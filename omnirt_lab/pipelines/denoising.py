@@ -96,7 +96,7 @@ class Denoising:
 
     def denoised(self) -> None:
         """The denoiser has returned."""
-        if self.is_open and not self._bars:
+        if not self._bars and self.is_open:
             self._latest = self._log.mark()
 
     def solved(self, timestep: object) -> None:
@@ -191,5 +191,5 @@ class WatchedBar:
 def _as_float(timestep: object) -> float | None:
     """The timestep as a number; None on an accelerator, where reading it would stall the queue."""
     if isinstance(timestep, torch.Tensor):
-        return float(timestep) if timestep.device.type == "cpu" and timestep.numel() == 1 else None
+        return float(timestep) if timestep.is_cpu and timestep.numel() == 1 else None
     return float(timestep) if isinstance(timestep, (int, float)) else None

@@ -12,7 +12,6 @@ from diffusers import SchedulerMixin
 from torch.utils.hooks import RemovableHandle
 from tqdm.std import tqdm
 
-from omnirt_lab.pipelines.clean_prediction import SolverStep
 from omnirt_lab.pipelines.patches import InstancePatch
 from omnirt_lab.pipelines.sink import CallInterceptor, Sink
 from omnirt_lab.pipelines.sites import AnyPipeline, Site, find_bar_makers
@@ -127,7 +126,7 @@ class Interception:
             except BaseException as error:  # an interrupt from the notebook ends a stage too
                 self._call.fail(error)
                 raise
-            self._call.after_step(_solver_step(scheduler, output, *args, **kwargs), is_own=is_own)
+            self._call.after_step(scheduler, output, args, kwargs, is_own=is_own)
             return output
 
         # pipelines read it to learn whether a step takes their generator and eta
@@ -142,16 +141,3 @@ class Interception:
             return bar
 
         return progress_bar
-
-
-def _solver_step(
-    scheduler: Any,
-    output: object,
-    model_output: object = None,
-    timestep: object = None,
-    sample: object = None,
-    *_: object,
-    **options: object,
-) -> SolverStep:
-    """What a scheduler's `step` was given and has returned; its first arguments are named alike in all schedulers."""
-    return SolverStep(scheduler, output, model_output, timestep, sample, options)

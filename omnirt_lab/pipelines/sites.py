@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -42,12 +43,12 @@ class Site:
     method: str
     """`__call__`, `encode` or `decode`."""
 
-    @property
+    @cached_property
     def stage(self) -> str:
         """The component's name, and the method where it is not the call: `text_encoder`, `vae_decode`."""
         return self.component if self.method == "__call__" else f"{self.component}_{self.method}"
 
-    @property
+    @cached_property
     def is_denoiser(self) -> bool:
         """Whether each step calls it."""
         return self.method == "__call__" and _DENOISER_NAME.fullmatch(self.component) is not None

@@ -40,8 +40,7 @@ class OpenStage:
     device: str | None
 
 
-@dataclass(frozen=True)
-class MarkedSpan:
+class MarkedSpan(NamedTuple):
     """A stage, or a step of one, between two marks."""
 
     stage: str
@@ -118,7 +117,8 @@ class StageLog:
 
     def step(self, data: StepData, start: Mark, end: Mark) -> None:
         """Report one step of the denoise stage."""
-        self._spans.append(MarkedSpan(DENOISE, start, end, data.index))
+        if self._clock is not None:
+            self._spans.append(MarkedSpan(DENOISE, start, end, data.index))
         self._sink.emit(data, stage=DENOISE, t_ns=end.t_ns)
 
     def finish_call(self, error: BaseException | None) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from omnirt_lab.errors import InvalidRequestError, JobNotFoundError, QueueFullError
 from omnirt_lab.journal import Journal, RunQuery, Worker
-from omnirt_lab.journal.writer import LINGER_NS
+from omnirt_lab.journal.writer import WATCHED_LINGER_NS
 from omnirt_lab.records import JobCancelled, JobEnqueued, JobFinishedData, StageStartData
 from tests.journal.writing import begin, child, denoise, run, step, wish
 
@@ -110,7 +110,7 @@ def test_cancelling_a_queued_job_ends_it_at_once_with_a_report(journal: Journal,
 
 
 def test_cancelling_a_running_job_tells_its_writer(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
     assert not writer.is_cancel_requested()
     assert not journal.is_cancel_requested(writer.job.job_id)
 
@@ -133,11 +133,11 @@ def test_a_writer_that_stores_nothing_hears_of_the_cancel_when_its_memory_is_old
 
 
 def test_a_cancel_from_another_connection_is_heard_within_a_step(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
     with Journal.open(journal.directory) as other:
         other.request_cancel(writer.job.job_id)
 
-    end_ns = writer.now_ns() + LINGER_NS
+    end_ns = writer.now_ns() + WATCHED_LINGER_NS
     while writer.now_ns() < end_ns:
         pass  # a step's work
     step(writer, 0)

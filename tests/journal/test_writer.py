@@ -65,16 +65,41 @@ def test_a_run_that_fails_or_is_cancelled_keeps_its_report(
     assert journal.get_job(writer.job.job_id).state == state
 
 
-def test_a_stage_event_is_durable_when_emit_returns(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+def test_a_stage_event_of_a_submitted_job_is_stored_when_emit_returns(journal: Journal, worker: Worker):
+    writer = begin(journal, worker, is_async=True)
 
     writer.emit(StageStartData(), stage="denoise")
 
     assert journal.events(writer.job.job_id)[-1].stage == "denoise"
 
 
-def test_steps_in_a_burst_are_stored_before_the_next_stage_event(journal: Journal, worker: Worker):
+def test_events_of_a_job_in_its_callers_thread_are_stored_by_the_background_in_order(journal: Journal, worker: Worker):
     writer = begin(journal, worker)
+    with journal.cursor(job_id=writer.job.job_id) as cursor:
+        denoise(writer, steps=3)
+        seen: list[AnyEvent] = []
+        while len(seen) < 10 and cursor.wait(10):
+            seen += [entry.event for entry in cursor.read()]
+
+    assert tuple(seen) == writer.events
+
+
+def test_what_waits_for_its_commit_is_stored_in_order_by_whoever_finds_the_job_lost(journal: Journal):
+    worker = journal.worker()
+    writer = begin(journal, worker)
+    denoise(writer, steps=3)
+
+    with Journal.open(journal.directory) as other:
+        worker.close()
+        assert other.reap_lost() == [writer.job.job_id]
+        stored = other.events(writer.job.job_id)
+
+    assert tuple(stored[:-1]) == writer.events
+    assert stored[-1].event == "job_lost"
+
+
+def test_steps_in_a_burst_are_stored_before_the_next_stage_event(journal: Journal, worker: Worker):
+    writer = begin(journal, worker, is_async=True)
     for index in range(50):
         step(writer, index)
 
@@ -117,7 +142,7 @@ def test_several_threads_emit_into_one_run_without_a_gap(journal: Journal, worke
 
 
 def test_time_is_monotonic_since_the_job_was_enqueued(journal: Journal, worker: Worker):
-    job = journal.enqueue(wish())
+    job = journal.enqueue(wish(), is_async=True)
     writer = journal.claim(job.job_id, worker)
     assert writer is not None
 
@@ -169,7 +194,7 @@ def test_after_the_end_nothing_is_appended_and_finish_answers_the_same(journal: 
 
 def test_a_job_that_was_lost_stays_lost_when_its_writer_comes_back(journal: Journal):
     worker = journal.worker()
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
     denoise(writer, steps=2)
     worker.close()
     assert journal.reap_lost() == [writer.job.job_id]
@@ -217,7 +242,7 @@ def test_a_run_whose_journal_stays_locked_still_gets_its_report_and_it_counts_wh
 
 
 def test_events_known_together_are_stored_together_at_the_end_of_the_outermost_block(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
     heard: list[AnyEvent] = []
     writer.listeners.append(heard.append)
 
@@ -233,7 +258,7 @@ def test_events_known_together_are_stored_together_at_the_end_of_the_outermost_b
 
 
 def test_a_block_that_raises_has_stored_its_events_and_later_ones_do_not_wait(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
 
     def interrupted() -> None:
         with writer.together(), writer.together():
@@ -249,7 +274,7 @@ def test_a_block_that_raises_has_stored_its_events_and_later_ones_do_not_wait(jo
 
 
 def test_another_thread_stores_at_once_whatever_a_block_holds_back(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
     thread = threading.Thread(target=lambda: writer.emit(StageEndData(), stage="load"))
 
     with writer.together():
@@ -322,7 +347,7 @@ def test_the_worker_and_the_wait_stand_in_the_report(journal: Journal, worker: W
 
 
 def test_a_run_that_has_not_ended_has_the_report_of_what_it_has_done(journal: Journal, worker: Worker):
-    writer = begin(journal, worker)
+    writer = begin(journal, worker, is_async=True)
     denoise(writer, steps=2)
 
     report = journal.get_report(writer.job.run_id)

@@ -160,9 +160,10 @@ def test_larger_pictures_are_previewed_at_256_pixels():
     assert {pixels_of(content).shape for _, content in viewer.shown} == {(256, 128, 3)}
 
 
-def test_previews_are_no_stage_and_no_part_of_a_step(sd: DiffusionPipeline):
+def test_previews_are_no_stage_and_no_part_of_a_step(sd: DiffusionPipeline, monkeypatch: pytest.MonkeyPatch):
     bare_stages = watched(sd, tiny.call_options("sd", steps=6), None)[1].stages
     costly, sink = Viewer(), FakeClockSink()
+    monkeypatch.setattr("omnirt_lab.pipelines.watched_call.monotonic_ns", sink.now_ns)
     COSTS.note(sd.vae, (1, 1), 0)
 
     def show(content: bytes, *, media_type: str, step: int) -> None:
