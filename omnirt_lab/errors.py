@@ -41,6 +41,12 @@ class NotAvailableError(InvalidRequestError):
     code = "not_available"
 
 
+class NotEnoughMemoryError(NotAvailableError):
+    """The run certainly needs more memory than there is, by an estimate made before a weight was read."""
+
+    code = "not_enough_memory"
+
+
 class TooLargeError(InvalidRequestError):
     """The request's body is larger than the server takes."""
 

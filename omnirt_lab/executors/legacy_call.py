@@ -198,6 +198,7 @@ class LegacyCall:
 
     def _resident(self, stack: ExitStack, source: ModelSource) -> AnyPipeline:
         config = self._request.config
+        self._resources.require_memory(source, self._request, rows=self._rows)
         using = self._resources.residency.use(
             source,
             task=self._request.task,

@@ -69,6 +69,9 @@ class Settings(Record, frozen=True, kw_only=True):
     image_latent_cache: bool = True
     """Keep the latents of input pictures for the next run."""
 
+    memory_check: bool = True
+    """Refuse a run that certainly needs more memory than there is, before its model is loaded."""
+
     @property
     def is_batching(self) -> bool:
         """Whether queued jobs may share a call."""

@@ -27,6 +27,7 @@ class Configured:
         resident_pipeline_bytes: int | None = None,
         text_embedding_cache: bool | None = None,
         image_latent_cache: bool | None = None,
+        memory_check: bool | None = None,
     ) -> Settings:
         """Change settings of this process, and return all of them; what is left out stays as it is.
 
@@ -67,6 +68,9 @@ class Configured:
         image_latent_cache
             False has each run encode its input pictures, likewise.
 
+        memory_check
+            False has runs tried that, by an estimate made before loading, certainly need more memory than there is.
+
         Raises
         ------
         NotAvailableError
@@ -89,4 +93,5 @@ class Configured:
             resident_pipeline_bytes=resident_pipeline_bytes,
             text_embedding_cache=text_embedding_cache,
             image_latent_cache=image_latent_cache,
+            memory_check=memory_check,
         )

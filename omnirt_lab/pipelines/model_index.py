@@ -128,21 +128,21 @@ def check_components(folder: Path, index: ModelIndex) -> None:
 
 def read_latent_shape(folder: Path) -> LatentShape:
     """Read picture sizes from the folder's configs of the denoiser and the VAE; absent ones say nothing."""
-    denoiser = next((config for name in DENOISERS if (config := _read_config(folder / name))), {})
-    return latent_shape(denoiser, _read_config(folder / "vae"))
+    denoiser = next((config for name in DENOISERS if (config := read_config(folder / name))), {})
+    return latent_shape(denoiser, read_config(folder / "vae"))
 
 
 def latent_shape(denoiser: Mapping[str, Json], vae: Mapping[str, Json]) -> LatentShape:
     """Picture sizes by the configs of a denoiser and a VAE."""
-    scale = _vae_scale(vae)
+    scale = vae_scale(vae)
     sample_size = denoiser.get("sample_size")
     return LatentShape(
         default_size_px=sample_size * scale if isinstance(sample_size, int) and scale else None,
-        size_multiple_px=max(SIDE_MULTIPLE_PX, (scale or 1) * _patch_size(denoiser, vae)),
+        size_multiple_px=max(SIDE_MULTIPLE_PX, (scale or 1) * patch_size(denoiser, vae)),
     )
 
 
-def _vae_scale(vae: Mapping[str, Json]) -> int | None:
+def vae_scale(vae: Mapping[str, Json]) -> int | None:
     """Pixels a latent, along one side."""
     blocks, spatial = vae.get("block_out_channels"), vae.get("scale_factor_spatial")
     if isinstance(spatial, int):
@@ -150,7 +150,7 @@ def _vae_scale(vae: Mapping[str, Json]) -> int | None:
     return 2 ** (len(blocks) - 1) if isinstance(blocks, list | tuple) else None
 
 
-def _patch_size(denoiser: Mapping[str, Json], vae: Mapping[str, Json]) -> int:
+def patch_size(denoiser: Mapping[str, Json], vae: Mapping[str, Json]) -> int:
     """Latents a token, along one side."""
     channels, latent_channels = denoiser.get("in_channels"), vae.get("latent_channels")
     if isinstance(channels, int) and isinstance(latent_channels, int) and channels == 4 * latent_channels:
@@ -161,7 +161,8 @@ def _patch_size(denoiser: Mapping[str, Json], vae: Mapping[str, Json]) -> int:
     return patch if isinstance(patch, int) else 1
 
 
-def _read_config(folder: Path) -> dict[str, Json]:
+def read_config(folder: Path) -> dict[str, Json]:
+    """A component's `config.json`; empty where it has none."""
     path = folder / "config.json"
     return _read_json(path) if path.is_file() else {}
 

@@ -91,7 +91,7 @@ from omnirt_lab.records.requests import (
     GenerateRequest,
     Inputs,
 )
-from omnirt_lab.records.validation import Validation
+from omnirt_lab.records.validation import MemoryNeed, Validation
 
 __all__ = [
     "Adapter",
@@ -143,6 +143,7 @@ __all__ = [
     "Memory",
     "MemoryData",
     "MemoryKind",
+    "MemoryNeed",
     "MemoryReport",
     "MemorySample",
     "Offload",
