@@ -75,23 +75,6 @@ class Resources:
         if SETTINGS.current.memory_check:
             require_memory(self.memory_plan(source, request, rows=rows))
 
-    def cache_figures(self) -> CacheFigures:
-        """What each cache has done and holds, by its type."""
-        stats: dict[str, Record] = {
-            RESIDENT_PIPELINE: self.residency.stats(),
-            self.text_embeddings.cache_type: self.text_embeddings.stats(),
-            self.image_latents.cache_type: self.image_latents.stats(),
-            **self.denoiser_caches.stats(),
-        }
-        return {cache_type: msgspec.to_builtins(figures) for cache_type, figures in stats.items()}
-
-    def clear(self) -> None:
-        """Forget everything; what a run is using stays in memory until it has ended."""
-        self._text_embeddings.clear()
-        self._image_latents.clear()
-        self.denoiser_caches.clear()
-        self._residency.clear()
-
     def probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor] = ()) -> Probe:
         """A probe that answers encoders from the caches; kept by nobody, as it keeps the pipeline."""
         return Probe(pipeline, interceptors=[self.text_embeddings, self.image_latents, *interceptors])
