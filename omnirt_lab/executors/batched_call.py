@@ -1,7 +1,8 @@
 """Several jobs in one call of a pipeline, or one job in a call of the same size.
 
-Pictures differ from those of single runs by what kernels for other shapes round differently; for one size of the batch
-they are the same bits, whatever the other prompts and seeds are. Each job keeps its own events and gets its own report.
+For one size of the batch a picture is the same bits, whatever the other prompts and seeds are. On the CPU they are also
+those of a single run, or nearly so: what kernels for other shapes round differently is computed row by row. On a GPU
+that would cost what is gained. Each job keeps its own events and gets its own report.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from omnirt_lab.pipelines.call_arguments import seeded_generators
 from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.loading import get_pipeline_class
 from omnirt_lab.pipelines.resolution import generator_facts
+from omnirt_lab.pipelines.row_rounding import rounded_as_alone
 from omnirt_lab.records import (
     GenerateRequest,
     JobFinishedData,
@@ -32,12 +34,14 @@ from omnirt_lab.records import (
 )
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from omnirt_lab.executors.legacy_call import Made
     from omnirt_lab.executors.run_writer import RunWriter
     from omnirt_lab.journal import JobWriter
     from omnirt_lab.pipelines.sites import AnyPipeline
 
-_SECOND: Final = 2
+SECOND: Final = 2
 
 
 class Row(LegacyCall):
@@ -73,14 +77,23 @@ class Row(LegacyCall):
 
     def alone(self) -> LegacyCall:
         """The job in a call of its own, as its second attempt."""
-        return LegacyCall(self.writer.job.request, self.writer, RESOURCES, attempt=_SECOND)
+        return LegacyCall(self.writer.job.request, self.writer, RESOURCES, attempt=SECOND)
 
 
-class BatchedCall(LegacyCall):
+class RowsCall(LegacyCall):
+    """One call that makes several rows."""
+
+    def _load(self, stack: ExitStack) -> tuple[AnyPipeline, dict[str, Any]]:
+        pipeline, arguments = super()._load(stack)
+        stack.enter_context(rounded_as_alone(pipeline, self._rows))
+        return pipeline, arguments
+
+
+class BatchedCall(RowsCall):
     """One call for several jobs, whose requests have the same `shape_of`, or `can_share` a call."""
 
     def __init__(self, writers: Sequence[JobWriter]) -> None:
-        self._each = tuple(map(Row, writers))
+        self._each = tuple(map(self._row, writers))
         self._shared = SharedWriter(writers)
         super().__init__(writers[0].job.request, self._shared, RESOURCES)
         self._viewer = None
@@ -88,6 +101,9 @@ class BatchedCall(LegacyCall):
         self._own: list[dict[str, Any]] = []
         self.was_called = False
         """Whether the pipeline has been called: what raises before has nothing to do with the batch."""
+
+    def _row(self, writer: JobWriter) -> Row:
+        return Row(writer)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -134,7 +150,7 @@ class BatchedCall(LegacyCall):
         )
 
 
-class PaddedCall(LegacyCall):
+class PaddedCall(RowsCall):
     """One job in a call of a given size, whose other rows are copies of it: for the bits of a run that had company."""
 
     def __init__(self, request: GenerateRequest, writer: RunWriter, size: int) -> None:

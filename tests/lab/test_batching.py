@@ -10,19 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from omnirt_lab import Lab, RunReport
 from omnirt_lab.engine import build_request
 from omnirt_lab.engine.gathering import company_of
 from omnirt_lab.errors import InvalidRequestError
-from omnirt_lab.executors.resources import RESOURCES
 from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.folds import series
 from omnirt_lab.journal import JobRecord, JobWriter, read_png_metadata
 from omnirt_lab.lab.jobs import Job
-from omnirt_lab.pipelines.batching import shared_arguments, takes_lists
 from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.records import AnyEvent, Step
 
@@ -128,27 +125,6 @@ def test_a_batched_run_is_replayed_bit_for_bit_whatever_its_place_was(lab: Lab) 
         assert replay.result.report.batch_size == 5
         assert replay.result.report.latent_stats == report.latent_stats
         assert len(replay.result.images) == 1
-
-
-@pytest.mark.parametrize(("guidance_scale", "largest"), [(1.0, 2e-6), (7.5, 1e-5)])
-def test_float_pictures_of_a_batch_differ_from_single_ones_by_rounding_alone(
-    guidance_scale: float, largest: float
-) -> None:
-    source = get_model("tiny-shapes")
-    pipeline = RESOURCES.residency.get(source, task="text2image", dtype=None, device=None).pipeline
-    shared = {"guidance_scale": guidance_scale, "num_inference_steps": 4, "output_type": "np", "prompt": ""}
-
-    def rows() -> list[dict[str, object]]:
-        return [
-            {"prompt": prompt, "generator": torch.Generator().manual_seed(seed)} for seed, prompt in enumerate(PROMPTS)
-        ]
-
-    assert takes_lists(type(pipeline))
-    with torch.no_grad():
-        together = pipeline(**shared_arguments({**shared, "generator": None}, rows())).images
-        alone = [pipeline(**{**shared, **row}).images[0] for row in rows()]
-
-    assert max(float(np.abs(a - b).max()) for a, b in zip(together, alone, strict=True)) <= largest
 
 
 def test_batching_is_off_unless_it_is_asked_for(lab: Lab) -> None:
