@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
+from omnirt_lab.engine.gathering import gather
+from omnirt_lab.engine.sharing import Part, shared
 from omnirt_lab.errors import InvalidRequestError, LabError
+from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.journal import published_queue
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from omnirt_lab.engine.engine import Engine
-    from omnirt_lab.executors import Execution
     from omnirt_lab.journal import JobWriter
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -66,20 +70,39 @@ class Publication:
             while not self._stopping.is_set():
                 try:
                     cursor.after_id = journal.last_event_id()  # before the look at the queue: no job falls between
-                    writer = journal.claim_next(self._worker, self._queue)
-                    if writer is not None:
-                        self._engine.work(writer, self._execution(writer))
-                    elif cursor.wait(_WAIT_S):
+                    writers = self._claim()
+                    for writer, execution in self._executions(writers):
+                        self._engine.work(writer, execution)
+                    if not writers and cursor.wait(_WAIT_S):
                         self._stopping.wait(_SETTLE_S)
                 except LabError as error:
                     _log.warning("no job for %s can be taken now: %s", self.name, error)
                     self._stopping.wait(_RETRY_S)
         journal.close_thread()
 
-    def _execution(self, writer: JobWriter) -> Execution:
-        from omnirt_lab.executors.published import published_call  # loads torch
+    def _claim(self) -> list[JobWriter]:
+        """Take the job whose turn it is, and those that may share its call; empty where none waits."""
+        from omnirt_lab.executors.published import takes_company  # loads torch
 
-        return published_call(self._pipeline, writer)
+        journal = self._engine.journal
+        if not SETTINGS.current.is_batching:
+            writer = journal.claim_next(self._worker, self._queue)
+            return [] if writer is None else [writer]
+        return gather(
+            journal,
+            self._worker,
+            self._queue,
+            arrived=threading.Event(),
+            takes_company=functools.partial(takes_company, self._pipeline),
+            is_closing=self._stopping.is_set,
+        )
+
+    def _executions(self, writers: Sequence[JobWriter]) -> Iterable[Part]:
+        from omnirt_lab.executors.published import PublishedBatchedCall, published_call  # loads torch
+
+        if len(writers) > 1:
+            return shared(PublishedBatchedCall(self._pipeline, writers))
+        return ((writer, published_call(self._pipeline, writer)) for writer in writers)
 
 
 class Publications:

@@ -56,10 +56,11 @@ def executions_of(writers: Sequence[JobWriter]) -> Iterator[Part]:
         return iter([(writer, UncheckedExecution(writer)) for writer in writers])
     from omnirt_lab.executors.batched_call import BatchedCall  # loads torch
 
-    return _shared(BatchedCall(writers))
+    return shared(BatchedCall(writers))
 
 
-def _shared(call: BatchedCall) -> Iterator[Part]:
+def shared(call: BatchedCall) -> Iterator[Part]:
+    """The executions of the jobs of one call, which is made before the first is given."""
     try:
         call.make()
     except (KeyboardInterrupt, SystemExit) as error:

@@ -7,10 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from omnirt_lab.errors import InvalidRequestError
+from omnirt_lab.executors.batched_call import SECOND, BatchedCall, Row
 from omnirt_lab.executors.legacy_call import LegacyCall
 from omnirt_lab.executors.modular import ModularCall
-from omnirt_lab.executors.observed import OwnCall, attach, detach, is_observed, require_pipeline
+from omnirt_lab.executors.observed import OwnCall, attach, detach, is_observed, own_class, require_pipeline
 from omnirt_lab.executors.resources import RESOURCES
+from omnirt_lab.pipelines.batching import is_batched_by_rows
+from omnirt_lab.pipelines.call_arguments import call_parameters, named_arguments
 from omnirt_lab.pipelines.call_plan import SETTINGS
 from omnirt_lab.pipelines.denoiser_caches import check_denoiser_cache
 from omnirt_lab.pipelines.modular_plan import require_no_denoiser_cache
@@ -31,13 +34,42 @@ _MODES: Final[tuple[ExecutionMode, ...]] = ("legacy_call", "modular")
 class PublishedCall(LegacyCall):
     """One job on the owner's pipeline. Nothing is loaded or moved, and no cache stands between."""
 
-    def __init__(self, pipeline: DiffusionPipeline, writer: JobWriter) -> None:
-        super().__init__(writer.job.request, writer, RESOURCES)
+    def __init__(self, pipeline: DiffusionPipeline, writer: JobWriter, *, attempt: int = 1) -> None:
+        super().__init__(writer.job.request, writer, RESOURCES, attempt=attempt)
         self._pipeline = pipeline
 
     def _find_pipeline(self, stack: ExitStack) -> DiffusionPipeline:  # noqa: ARG002  # it stays its owner's
         _require_as_it_stands(self._request)
         check_denoiser_cache(self._request.config, type(self._pipeline))
+        return self._pipeline
+
+    def _probe(self, pipeline: AnyPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
+        return Probe(pipeline, interceptors=interceptors)
+
+
+class PublishedRow(Row):
+    """One job's part in a shared call of the owner's pipeline."""
+
+    def __init__(self, pipeline: DiffusionPipeline, writer: JobWriter) -> None:
+        super().__init__(writer)
+        self._pipeline = pipeline
+
+    def alone(self) -> PublishedCall:
+        """The job in a call of its own, as its second attempt."""
+        return PublishedCall(self._pipeline, self.writer, attempt=SECOND)
+
+
+class PublishedBatchedCall(BatchedCall):
+    """One call of the owner's pipeline for several jobs, whose requests have the same `shape_of`."""
+
+    def __init__(self, pipeline: DiffusionPipeline, writers: Sequence[JobWriter]) -> None:
+        self._pipeline = pipeline  # before the rows, which are made for it
+        super().__init__(writers)
+
+    def _row(self, writer: JobWriter) -> PublishedRow:
+        return PublishedRow(self._pipeline, writer)
+
+    def _find_pipeline(self, stack: ExitStack) -> DiffusionPipeline:  # noqa: ARG002  # as below
         return self._pipeline
 
     def _probe(self, pipeline: AnyPipeline, interceptors: Sequence[CallInterceptor]) -> Probe:
@@ -64,6 +96,20 @@ def published_call(pipeline: DiffusionPipeline, writer: JobWriter) -> PublishedC
     """The execution of the writer's job."""
     by_blocks = writer.job.request.config.execution_mode == "modular"
     return PublishedModularCall(pipeline, writer) if by_blocks else PublishedCall(pipeline, writer)
+
+
+def takes_company(pipeline: DiffusionPipeline, request: GenerateRequest) -> bool:
+    """Whether the pipeline may run the request in one call with others of its shape.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it cannot run it at all.
+    """
+    _require_as_it_stands(request)
+    pipeline_class = own_class(pipeline)
+    named_arguments(pipeline_class.__name__, call_parameters(pipeline_class), request)
+    return is_batched_by_rows(pipeline_class)
 
 
 def _require_as_it_stands(request: GenerateRequest) -> None:

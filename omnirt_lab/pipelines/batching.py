@@ -58,7 +58,11 @@ def takes_batches(request: GenerateRequest) -> bool:
     LabError
         If the model cannot be run at all.
     """
-    pipeline_class = get_pipeline_class(get_model(request.model), request.task)
+    return is_batched_by_rows(get_pipeline_class(get_model(request.model), request.task))
+
+
+def is_batched_by_rows(pipeline_class: type[DiffusionPipeline]) -> bool:
+    """Whether its call takes several prompts, and none of them changes what another one comes to."""
     return takes_lists(pipeline_class) and _has_fixed_length(pipeline_class)
 
 
