@@ -13,6 +13,7 @@ from traitlets import Bool, Float, Int, List, Unicode
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.export.target import Target, find_target
 from omnirt_lab.journal import Journal
+from omnirt_server.cluster_lane import ADDRESS_VARIABLE, ClusterOptions
 from omnirt_server.feed import Feed
 from omnirt_server.handlers import ROUTES
 from omnirt_server.handlers.page import PAGE_ROUTES
@@ -59,6 +60,17 @@ class OmniRTApp(ExtensionApp):
     max_batch_size = Int(8, min=1, max=64, help="Jobs that share a call at most, with a batch_window_ms.").tag(
         config=True
     )
+    ray = Unicode(
+        "",
+        help="The Ray cluster for jobs of execution_mode 'ray': local, auto, or HOST:PORT; by default OMNIRT_RAY's.",
+    ).tag(config=True)
+    ray_actors = Int(
+        None, allow_none=True, min=1, help="Actors at most; by default what the cluster has room for."
+    ).tag(config=True)
+    ray_actor_cpus = Float(None, allow_none=True, help="CPUs that each takes; by default 1.").tag(config=True)
+    ray_actor_gpus = Float(
+        None, allow_none=True, help="GPUs that each takes; by default 1 where the cluster has any."
+    ).tag(config=True)
     max_body_bytes = Int(16 * 2**20, min=1024, help="Largest body of a request.").tag(config=True)
     otlp_endpoint = Unicode(
         "", help="Address of an OTLP/HTTP collector for traces; by default what OTEL_EXPORTER_OTLP_ENDPOINT says."
@@ -102,6 +114,19 @@ class OmniRTApp(ExtensionApp):
             allowed_models=tuple(self.allowed_models),
             batch_window_ms=self.batch_window_ms,
             max_batch_size=self.max_batch_size,
+            cluster=self._cluster_options(),
+        )
+
+    def _cluster_options(self) -> ClusterOptions | None:
+        address = self.ray or os.environ.get(ADDRESS_VARIABLE)
+        if not address:
+            return None
+        return ClusterOptions(
+            address=address,
+            cancel_grace_s=self.cancel_grace_s,
+            actors=self.ray_actors,
+            actor_cpus=self.ray_actor_cpus,
+            actor_gpus=self.ray_actor_gpus,
         )
 
     def _find_target(self) -> Target | None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from omnirt_lab.errors import LabError, RunnerUnavailableError
 from omnirt_lab.journal import JobRecord, Journal
-from omnirt_lab.records import ErrorInfo, JobState, Record
+from omnirt_lab.records import ErrorInfo, ExecutionMode, JobState, Record
 from omnirt_server.runner_kernel import RunnerKernel
 from omnirt_server.submission import RUNNER_QUEUE
 
@@ -25,7 +25,8 @@ _LONGEST_PAUSE_S: Final = 8.0
 _LOOK_EVERY_S: Final = 0.25
 """How often a wish to cancel is looked for; the kernel itself looks at each step."""
 
-_IDLE_S: Final = 1.0
+IDLE_S: Final = 1.0
+"""How often the queue is looked at without having been told of it."""
 
 _RUNNING: Final[tuple[JobState, ...]] = ("running",)
 _MOST_RUNNING: Final = 1_000
@@ -51,6 +52,9 @@ class LaneOptions(Record, frozen=True, kw_only=True):
 
     max_batch_size: int = 8
 
+    modes: tuple[ExecutionMode, ...] | None = None
+    """Of the jobs that it takes; None for all."""
+
 
 class Lane:
     """Takes jobs from the queue and gives them to its kernel, one after the other.
@@ -69,6 +73,9 @@ class Lane:
     base
         Path that the kernel's files begin with.
     """
+
+    worker_kind = "runner"
+    """What the kernel's worker is in the journal."""
 
     def __init__(
         self, journal: Journal, in_hand: set[str], base: Path, environment: Mapping[str, str], options: LaneOptions
@@ -119,14 +126,16 @@ class Lane:
             if job_id is not None and job_id not in self._in_hand:
                 return job_id
             try:
-                async with asyncio.timeout(_IDLE_S):
+                async with asyncio.timeout(IDLE_S):
                     await self.news.wait()
             except TimeoutError:
                 pass  # a look all the same: the feed may be blind
 
     async def _find_next(self) -> str | None:
         try:
-            job = await asyncio.to_thread(self._journal.find_next, RUNNER_QUEUE, beside=tuple(self._in_hand))
+            job = await asyncio.to_thread(
+                self._journal.find_next, RUNNER_QUEUE, beside=tuple(self._in_hand), modes=self._options.modes
+            )
         except LabError as error:
             _log.warning("the queue cannot be read now: %s", error)
             return None
@@ -178,8 +187,10 @@ class Lane:
         )
         try:
             others = await asyncio.to_thread(self._journal.live_workers)
-            if not any(worker.kind == "runner" for worker in others):
-                failed = await asyncio.to_thread(self._journal.fail_queued, RUNNER_QUEUE, error)
+            if not any(worker.kind == self.worker_kind for worker in others):
+                failed = await asyncio.to_thread(
+                    self._journal.fail_queued, RUNNER_QUEUE, error, modes=self._options.modes
+                )
                 _log.error("%s; %d jobs have failed", trouble, len(failed))
         except LabError as refusal:
             _log.error("%s; the waiting jobs cannot be ended now: %s", trouble, refusal)
@@ -202,10 +213,7 @@ class Lane:
         try:
             async with asyncio.timeout(START_S):
                 await kernel.start()
-                await kernel.execute(
-                    f"{_MODULE}.begin(batch_window_ms={self._options.batch_window_ms!r}, "
-                    f"max_batch_size={self._options.max_batch_size!r})"
-                )
+                await kernel.execute(self._beginning())
         except TimeoutError as error:
             await self._bury()
             raise RunnerUnavailableError(
@@ -215,6 +223,13 @@ class Lane:
             await self._bury()
             raise
         return kernel
+
+    def _beginning(self) -> str:
+        """The code that makes the kernel a worker."""
+        return (
+            f"{_MODULE}.begin(batch_window_ms={self._options.batch_window_ms!r}, "
+            f"max_batch_size={self._options.max_batch_size!r})"
+        )
 
     async def _run(self, kernel: RunnerKernel, job_id: str) -> None:
         executing = asyncio.create_task(kernel.execute(f"{_MODULE}.run({job_id!r})"))

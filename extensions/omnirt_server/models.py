@@ -24,7 +24,7 @@ def list_models(journal: Journal, limits: Limits, started_at_ms: int) -> tuple[M
         When the server began, in milliseconds since 1970: since then it serves what is allowed.
     """
     workers = journal.live_workers()
-    runners = tuple(worker.worker_id for worker in workers if worker.kind == "runner")
+    runners = tuple(worker.worker_id for worker in workers if worker.kind in ("runner", "cluster"))
     published = list(dict.fromkeys(worker.model for worker in workers if worker.model is not None))
     allowed = [
         Model(id=name, created=started_at_ms // _MS_PER_S, owned_by="omnirt-lab", workers=runners)

@@ -9,16 +9,19 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.journal import Journal
-from omnirt_lab.records import Record
+from omnirt_lab.records import ExecutionMode, Record
 from omnirt_lab.units import NS_PER_MS
+from omnirt_server.cluster_lane import CLUSTER_MODES, ClusterLane, ClusterOptions
 from omnirt_server.feed import Feed
 from omnirt_server.lane import Lane, LaneOptions
 from omnirt_server.runtime_directory import RuntimeDirectory
 from omnirt_server.submission import DEFAULT_MODEL
+
+_HERE: Final = tuple(mode for mode in get_args(ExecutionMode) if mode not in CLUSTER_MODES)
 
 _CUDA: Final = re.compile(r"cuda:(\d+)")
 
@@ -46,6 +49,9 @@ class RunnerOptions(Record, frozen=True, kw_only=True):
 
     max_batch_size: int = 8
 
+    cluster: ClusterOptions | None = None
+    """The Ray cluster for jobs that ask for one."""
+
 
 class Runner:
     """The part of the server that has its jobs run. Kernels start with the first job, unless they are prewarmed."""
@@ -71,7 +77,8 @@ class Runner:
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        if not self._environments:
+        cluster = self._options.cluster
+        if not self._environments and cluster is None:
             return
         self._directory = RuntimeDirectory()
         options = LaneOptions(
@@ -80,12 +87,15 @@ class Runner:
             cancel_grace_s=self._options.cancel_grace_s,
             batch_window_ms=self._options.batch_window_ms,
             max_batch_size=self._options.max_batch_size,
+            modes=None if cluster is None else _HERE,
         )
         for index, own in enumerate(self._environments):
             environment = _environment(self._journal.directory, self._directory.path, own)
-            lane = Lane(self._journal, self._in_hand, self._directory.path / str(index), environment, options)
-            self._lanes.append(lane)
-            self._tasks.append(asyncio.create_task(lane.run(), name=f"omnirt-runner-{index}"))
+            base = self._directory.path / str(index)
+            self._add(Lane(self._journal, self._in_hand, base, environment, options))
+        if cluster is not None:
+            environment = _environment(self._journal.directory, self._directory.path, {})
+            self._add(ClusterLane(self._journal, self._directory.path / "cluster", environment, cluster))
 
     async def stop(self) -> None:
         """End the kernels. The jobs that they ran are lost; queued ones wait for the next server."""
@@ -97,6 +107,10 @@ class Runner:
         self._tasks.clear()
         if self._directory is not None:
             await asyncio.to_thread(self._directory.remove)
+
+    def _add(self, lane: Lane) -> None:
+        self._tasks.append(asyncio.create_task(lane.run(), name=f"omnirt-runner-{len(self._lanes)}"))
+        self._lanes.append(lane)
 
     def _wake(self) -> None:
         for lane in self._lanes:

@@ -23,6 +23,7 @@ _FLAGS: Final = {
     "max_queued": "OmniRTApp.max_queued",
     "batch_window_ms": "OmniRTApp.batch_window_ms",
     "max_batch_size": "OmniRTApp.max_batch_size",
+    "ray": "OmniRTApp.ray",
     "log_level": "ServerApp.log_level",
 }
 """Option → the trait that it sets; one that is not given leaves the trait to configuration files and defaults."""
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-queued", type=int, metavar="N", help="jobs that may wait (default: 100)")
     parser.add_argument("--batch-window-ms", type=float, metavar="MS", help="let jobs share calls; each waits so long")
     parser.add_argument("--max-batch-size", type=int, metavar="N", help="jobs that share a call (default: 8)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="Ray cluster for ray jobs: HOST:PORT, auto, or local")
     parser.add_argument("--log-level", choices=("DEBUG", "INFO", "WARN", "ERROR"), help="(default: WARN)")
     parser.add_argument("--set", action="append", default=[], metavar="TRAIT=VALUE", help="any Jupyter Server option")
 

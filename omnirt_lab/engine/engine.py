@@ -60,7 +60,7 @@ class Engine:
     gives the writer, 4. the executor's run, 5. `writer.finish`, which makes the report.
     """
 
-    def __init__(self, journal: Journal, *, worker_kind: str = "kernel") -> None:
+    def __init__(self, journal: Journal, *, worker_kind: str = "kernel", spread_queue: str = LOCAL_QUEUE) -> None:
         self.journal = journal
         self._worker_kind = worker_kind
         self._worker: Worker | None = None
@@ -69,7 +69,7 @@ class Engine:
         self._thread_lock = threading.Lock()
         self._work_arrived = threading.Event()
         self._is_closing = False
-        self._spreader = Spreader(journal, lambda: self.worker, self.work_together)
+        self._spreader = Spreader(journal, lambda: self.worker, self.work_together, queue=spread_queue)
         self.last_run_id: str | None = None
 
     @property
@@ -166,6 +166,17 @@ class Engine:
             self._ensure_thread()
             self._work_arrived.set()
         return job
+
+    def spread(self) -> None:
+        """Take what waits in the `spread_queue` of modes that spread, and what comes while such jobs wait there."""
+        self._spreader.wake()
+
+    def abandon(self) -> None:
+        """Give up what runs, which is lost: its threads stop at their next look. Nothing more is taken."""
+        self._spreader.rest()
+        self.worker.close()
+        self.journal.reap_lost()
+        close_executors()
 
     def take(self, job_id: str) -> None:
         """Claim a queued job and run it in this thread to its end; nothing happens if it is not queued any more.

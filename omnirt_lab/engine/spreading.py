@@ -32,11 +32,17 @@ class Spreader:
     """
 
     def __init__(
-        self, journal: Journal, get_worker: Callable[[], Worker], work: Callable[[Sequence[JobWriter]], object]
+        self,
+        journal: Journal,
+        get_worker: Callable[[], Worker],
+        work: Callable[[Sequence[JobWriter]], object],
+        *,
+        queue: str,
     ) -> None:
         self._journal = journal
         self._get_worker = get_worker
         self._work = work
+        self._queue = queue
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._running: set[threading.Thread] = set()
@@ -51,10 +57,14 @@ class Spreader:
                 self._thread.start()
         self._news.set()
 
-    def close(self, timeout_s: float | None) -> None:
-        """Take no more jobs, and wait for those that run."""
+    def rest(self) -> None:
+        """Take no more jobs."""
         self._is_closing = True
         self._news.set()
+
+    def close(self, timeout_s: float | None) -> None:
+        """Take no more jobs, and wait for those that run."""
+        self.rest()
         if self._thread is not None:
             self._thread.join(timeout_s)
         for thread in tuple(self._running):
@@ -65,7 +75,7 @@ class Spreader:
             self._news.clear()
             is_waiting = True
             try:
-                is_waiting = self._journal.find_next(modes=SPREAD) is not None
+                is_waiting = self._journal.find_next(self._queue, modes=SPREAD) is not None
                 writer = self._claim() if is_waiting else None
             except LabError as error:
                 _log.warning("no job can be taken now: %s", error)
@@ -82,7 +92,7 @@ class Spreader:
         """The job whose turn it is, if it has a place and nobody was quicker."""
         if self._running and len(self._running) >= max(map(places_of, SPREAD)):
             return None
-        return None if self._is_closing else self._journal.claim_next(self._get_worker(), modes=SPREAD)
+        return None if self._is_closing else self._journal.claim_next(self._get_worker(), self._queue, modes=SPREAD)
 
     def _run(self, writer: JobWriter) -> None:
         try:

@@ -277,9 +277,10 @@ def next_queued(
     return found[0] if found else None
 
 
-def all_queued(connection: sqlite3.Connection, queue: str) -> list[JobRecord]:
+def all_queued(connection: sqlite3.Connection, queue: str, modes: Modes = None) -> list[JobRecord]:
     """The async jobs that wait in this queue."""
-    return _find(connection, "WHERE state = 'queued' AND is_async AND queue = ?", (queue,))
+    condition = f"WHERE state = 'queued' AND is_async AND queue = ? AND {_in(modes)}"
+    return _find(connection, condition, (queue, *(modes or ())))
 
 
 def in_turn(connection: sqlite3.Connection, queue: str, limit: int, modes: Modes = None) -> list[JobRecord]:

@@ -173,12 +173,12 @@ class Journal:
             claimed = [jobs.claim(connection, job_id, worker.worker_id) for job_id in job_ids]
             return [self._writer(job, events.of_job(connection, job.key)) for job in claimed if job is not None]
 
-    def fail_queued(self, queue: str, error: ErrorInfo) -> list[str]:
+    def fail_queued(self, queue: str, error: ErrorInfo, *, modes: Modes = None) -> list[str]:
         """End every job that waits in this queue as failed, where nobody can run it; their ids."""
         data = JobFailedData(error=error)
         now_ns = time.monotonic_ns()
         with self._database.writing() as connection:
-            waiting = jobs.all_queued(connection, queue)
+            waiting = jobs.all_queued(connection, queue, modes)
             return [job.job_id for job in waiting if ending.end_without_worker(connection, job, data, now_ns=now_ns)]
 
     def claim_next(self, worker: Worker, queue: str = jobs.LOCAL_QUEUE, *, modes: Modes = None) -> JobWriter | None:
