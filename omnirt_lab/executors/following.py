@@ -92,6 +92,17 @@ class Following:
             if self._relay.is_spent:
                 far.kill()
 
+    def require_time(self) -> None:
+        """Raise a JobTimeoutError once `timeout_s` is over, counted from the first attempt's start."""
+        if self._is_late(time.monotonic()):
+            raise JobTimeoutError(
+                f"the run took longer than timeout_s={self._timeout_s:g}, and its process was killed",
+                hint="Give it more time, or ask for less.",
+            )
+
+    def _is_late(self, now_s: float) -> bool:
+        return self._timeout_s is not None and self._begun_s is not None and now_s - self._begun_s > self._timeout_s
+
     def _message(self, attempt: int, files: dict[str, bytes] | None) -> Run:
         self._shows_previews = self._writer.wants_preview()
         return Run(
@@ -119,12 +130,9 @@ class Following:
     def _attend(self, far: FarSide) -> None:
         """Keep to the time, and pass on what others want of the run."""
         now_s = time.monotonic()
-        if self._timeout_s is not None and self._begun_s is not None and now_s - self._begun_s > self._timeout_s:
+        if self._is_late(now_s):
             self._end(far)
-            raise JobTimeoutError(
-                f"the run took longer than timeout_s={self._timeout_s:g}, and its process was killed",
-                hint="Give it more time, or ask for less.",
-            )
+        self.require_time()
         wanted = self._writer.wants_preview()
         if wanted != self._shows_previews:
             self._shows_previews = wanted

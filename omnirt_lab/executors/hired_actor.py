@@ -78,7 +78,7 @@ class HiredActor:
         Raises
         ------
         NotAvailableError
-            If its node lacks omnirt-lab, or has another version.
+            If its node lacks omnirt-lab or a library of it, or has another version.
         ActorDiedError
             If it has died.
         """
@@ -179,6 +179,11 @@ class HiredActor:
         except ray.exceptions.RayTaskError:
             raise
         except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed:
+                raise NotAvailableError(
+                    f"no actor can be made: {str(error).strip().splitlines()[-1]}",
+                    hint=f"Each node needs omnirt-lab {VERSION} and its libraries, where its Ray finds them.",
+                ) from error
             raise self._death(str(error)) from error
 
     def _death(self, reason: str) -> LabError:

@@ -44,9 +44,10 @@ class RayExecutor:
             If the cluster does not answer.
         """
         for _ in range(_MAX_SILENT):
-            actor = self._pool.find_ready(_wait_on)
             try:
-                actor.check(request, directory=current_directory(), patience=_wait_on)
+                actor = self._pool.find_ready(_wait_on)
+                if actor is not None:  # else the request's own run finds what is wrong with it
+                    actor.check(request, directory=current_directory(), patience=_wait_on)
             except ActorDiedError:  # idle, or with another's run: this request has nothing to do with that
                 continue
             return
@@ -129,6 +130,7 @@ class RayCall:
         )
 
     def _wait_on(self) -> None:
+        self._following.require_time()
         if self._writer.is_cancel_requested():
             raise JobCancelledError("the job was cancelled while no actor ran it", hint="Run it again.")
 

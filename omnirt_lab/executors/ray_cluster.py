@@ -140,15 +140,14 @@ class Cluster:
     def _connection(self) -> Iterator[None]:
         if _exiting.is_set():
             raise _unreachable(self.address, "this process ends")
-        if self.address == LOCAL:
-            with _private_environment():
-                ray = get_ray()
-            context = contextlib.nullcontext() if ray.is_initialized() else _started(ray)
-        else:
+        with _private_environment() if self.address == LOCAL else contextlib.nullcontext():
             ray = get_ray()
-            context = contextlib.nullcontext() if ray.is_initialized() else _joined(ray, self.address)
-        with context:
+        if ray.is_initialized():
+            _require(ray.get_runtime_context().gcs_address, self.address)
             yield
+        else:
+            with _started(ray) if self.address == LOCAL else _joined(ray, self.address):
+                yield
 
 
 def get_ray() -> Any:
@@ -168,10 +167,19 @@ def get_ray() -> Any:
     return ray
 
 
+def _require(connected: str, address: str) -> None:
+    """A process has one cluster at a time, and this one's owner has chosen it."""
+    if address not in (LOCAL, AUTO, connected):
+        raise NotAvailableError(
+            f"this process is connected to the Ray cluster {connected!r}, not to {address!r}",
+            hint="Call ray.shutdown() first, or omnirt_lab.configure(ray='auto') to use that one.",
+        )
+
+
 @contextlib.contextmanager
 def _started(ray: Any) -> Iterator[None]:
     """A cluster of this process's own: not heard of outside this machine, nor by other users of it."""
-    directory = Path(tempfile.mkdtemp(prefix="omnirt-ray-", dir=_short_temporary_directory()))
+    directory = Path(tempfile.mkdtemp(prefix=f"omnirt-ray-{os.getpid()}-", dir=_short_temporary_directory()))
     try:
         with _private_environment():
             ray.init(
@@ -214,10 +222,15 @@ def _knock(address: str) -> None:
 def _own_variables() -> dict[str, str]:
     """A local cluster's variables, the same ones for each that the process starts, as Ray reads some of them once.
 
-    Nobody is told that it is used; it listens on 127.0.0.1 alone, as it does by itself on Windows and macOS; and with a
-    token of its own here it writes none into the home directory.
+    Nobody is told that it is used; it listens on 127.0.0.1 alone, as it does by itself on Windows and macOS; with a
+    token of its own here it writes none into the home directory; and it starts no process for each CPU beforehand.
     """
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
+    }
     if not any(name in os.environ for name in _TOKEN_SOURCES):
         own[_TOKEN] = secrets.token_hex(32)
         if "ray" not in sys.modules:  # else it has read the mode, and sets it by itself
@@ -251,8 +264,10 @@ def _room_of(resources: dict[str, float], share: Share) -> int:
 
 
 def _unreachable(address: str, reason: str) -> ClusterUnreachableError:
-    return ClusterUnreachableError(
-        f"the Ray cluster {address!r} cannot be reached: {reason}",
-        hint="This machine must be a node of it: ray start --address=HOST:PORT (--num-cpus=0 to run nothing here); "
-        "omnirt_lab.configure(ray='local') starts one on this machine alone.",
+    hint = (
+        "Try again when this machine is less busy."
+        if address == LOCAL
+        else "This machine must be a node of it: ray start --address=HOST:PORT (--num-cpus=0 to run nothing here). "
+        "omnirt_lab.configure(ray='local') starts one on this machine alone."
     )
+    return ClusterUnreachableError(f"the Ray cluster {address!r} cannot be reached: {reason}", hint=hint)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from omnirt_lab.errors import LabError, NotAvailableError
+from omnirt_lab.errors import ClusterUnreachableError, LabError, NotAvailableError
 from omnirt_lab.executors.following import TICK_S
 from omnirt_lab.executors.hired_actor import HiredActor
-from omnirt_lab.executors.ray_cluster import Cluster, Share
+from omnirt_lab.executors.ray_cluster import LOCAL, Cluster, Share
 from omnirt_lab.executors.settings import SETTINGS
 
 _CPUS: Final = 1.0
+
+_START_S: Final = 120.0
+"""How long an actor may take to load torch; a cold disk takes a minute."""
 
 
 class ActorPool:
@@ -46,14 +50,12 @@ class ActorPool:
             raise NotAvailableError(
                 "no Ray cluster was configured", hint="Say which: omnirt_lab.configure(ray='local'), or its HOST:PORT."
             )
-        with self._changed:
-            if self._cluster is not None and self._cluster.address != address:
-                self._leave(self._cluster)
-            if self._cluster is None or not self._cluster.is_usable:
-                self._cluster, self._actors = Cluster(address), []
-            cluster = self._cluster
-        cluster.wait(patience)
-        return cluster
+        try:
+            return self._connected(address, patience)
+        except ClusterUnreachableError:
+            if address != LOCAL:
+                raise
+            return self._connected(address, patience)  # Ray gives its processes 30 s; a busy machine may need more
 
     def places(self, patience: Callable[[], None]) -> int:
         """How many runs can go on side by side: the actors that there may be."""
@@ -86,10 +88,14 @@ class ActorPool:
                     self._leave(self._cluster)
                 self._changed.notify_all()
 
-    def find_ready(self, patience: Callable[[], None]) -> HiredActor:
-        """Some actor that stands, busy or not; the first one is hired for it."""
+    def find_ready(self, patience: Callable[[], None]) -> HiredActor | None:
+        """Some actor that stands, busy or not; the first one is hired for it.
+
+        None where none stands within two minutes: others have what the cluster has.
+        """
         places = self.places(patience)
-        while True:
+        deadline_s = time.monotonic() + _START_S
+        while time.monotonic() < deadline_s:
             with self._changed:
                 ready = [actor for actor in self._actors if self._is_ready(actor)]
                 if ready:
@@ -98,6 +104,7 @@ class ActorPool:
                     self._actors.append(HiredActor(self._share_now()))
                 self._changed.wait(TICK_S)
             patience()
+        return None
 
     def close(self) -> None:
         """Let go of all actors and leave the cluster; while runs go on, once the last one has ended."""
@@ -126,6 +133,16 @@ class ActorPool:
         finally:
             with self._changed:
                 self._waiting -= 1
+
+    def _connected(self, address: str, patience: Callable[[], None]) -> Cluster:
+        with self._changed:
+            if self._cluster is not None and self._cluster.address != address:
+                self._leave(self._cluster)
+            if self._cluster is None or not self._cluster.is_usable:
+                self._cluster, self._actors = Cluster(address), []
+            cluster = self._cluster
+        cluster.wait(patience)
+        return cluster
 
     def _choose(self, model: str, places: int) -> HiredActor | None:
         """The actor to lend; None while there is none, though one may have been hired meanwhile."""

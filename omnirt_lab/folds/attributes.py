@@ -38,6 +38,7 @@ IS_OPEN: Final = "omnirt.is_open"
 JOB_ID: Final = "omnirt.job_id"
 MEMORY_KIND: Final = "omnirt.memory.kind"
 NEGATIVE_PROMPT: Final = "omnirt.negative_prompt"
+NODE: Final = "omnirt.node"
 PEAK_BYTES: Final = "omnirt.memory.peak_bytes"
 PIPELINE_CLASS: Final = "omnirt.pipeline_class"
 PROMPT: Final = "omnirt.prompt"
@@ -79,6 +80,7 @@ def of_run(report: RunReport, *, job_id: str | None, has_texts: bool) -> dict[st
             EXECUTION_MODE: report.execution_mode,
             STATE: report.state,
             WORKER_ID: report.worker_id,
+            NODE: report.backend_timeline[-1].node if report.backend_timeline else None,
             PIPELINE_CLASS: report.pipeline_class,
             BATCH_SIZE: report.batch_size,
             QUEUE_WAIT_MS: report.queue_wait_ms,

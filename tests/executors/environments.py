@@ -8,7 +8,7 @@ import venv
 from pathlib import Path
 
 BREAKABLE = '''
-import ctypes, sys
+import ctypes, os, signal, sys
 from importlib.machinery import PathFinder
 
 
@@ -45,12 +45,16 @@ def hang():
     ctypes.PyDLL(None).pause()
 
 
-FAULTS = {101: fail, 102: hang}
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+FAULTS = {101: fail, 102: hang, 103: die}
 sys.meta_path.insert(0, Patcher())
 '''
 """A `sitecustomize` whose diffusers fails in the fourth step (index 3), in the way that the option `eta` chooses."""
 
-RAISE, HANG = 101, 102
+RAISE, HANG, DIE = 101, 102, 103
 
 
 def make(path: Path, *, sees_packages: bool = True, version: str | None = None, sitecustomize: str = "") -> Path:
