@@ -151,7 +151,7 @@ def explorer_page(report: RunReport, *, shown: Sequence[int] = ()) -> ExplorerPa
         total_ms=ms_from_ns(made.total_ns),
         total=numbers.duration(ms_from_ns(made.total_ns)),
         lanes=tuple(_lane(report, lane, made, events) for lane in made.lanes),
-        curves=tuple(_curves(made)),
+        curves=tuple(_curves(made, facts.counted(report))),
         pictures=_pictures(report, len(shown)),
         captions=tuple(lines[index] for index in shown),
         tabs=_tabs(report, made, events),
@@ -265,13 +265,13 @@ def _events_of(lane: Lane, within: Stretch, events: Table) -> tuple[int, ...]:
     return tuple(row for row in range(first, last) if events.stages[row] in (stage, None))
 
 
-def _curves(made: Timeline) -> Iterator[ShownCurve]:
+def _curves(made: Timeline, counted: str) -> Iterator[ShownCurve]:
     first_row = 0
     for curve in made.curves:
         low_bytes = min(curve.bytes, default=curve.peak_bytes)
         yield ShownCurve(
             label=visible(curve.device),
-            counted=facts.KIND_WORDS[made.memory_kind] if made.memory_kind is not None else "memory",
+            counted=counted,
             t_ms=tuple(map(ms_from_ns, curve.t_ns)),
             bytes=curve.bytes,
             low_bytes=low_bytes,

@@ -146,7 +146,7 @@ def peaks(report: RunReport) -> Table:
     """One row for each device: what it held at most, and before the pipeline was called."""
     memory = report.memory
     return Table(
-        caption="Memory peaks" + (f" ({facts.KIND_WORDS[memory.kind]})" if memory.kind else ""),
+        caption="Memory peaks" + (f" ({facts.counted(report)})" if memory.kind else ""),
         header=("device", "peak", "before the call", "growth"),
         rows=tuple(
             (

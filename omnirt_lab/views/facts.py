@@ -6,7 +6,7 @@ from statistics import median
 from typing import Final
 
 from omnirt_lab.folds.timeline import Span
-from omnirt_lab.records import Artifact, MemoryKind, RunReport
+from omnirt_lab.records import Artifact, ExecutionMode, MemoryKind, RunReport
 from omnirt_lab.units import MS_PER_S, ms_from_ns
 from omnirt_lab.views import numbers
 from omnirt_lab.views.quoting import shortened, visible
@@ -21,6 +21,9 @@ NOTABLE_WAIT_SHARE: Final = 0.01
 """A wait for a worker that is a smaller part of the run's duration is not among the figures to see first."""
 
 _MESSAGE_LIMIT: Final = 400
+
+_ELSEWHERE: Final[tuple[ExecutionMode, ...]] = ("subprocess", "ray")
+"""Modes whose runs are other processes'; `worker_id` names them behind the one that asked."""
 
 
 def outcome(report: RunReport) -> str:
@@ -123,7 +126,7 @@ def key_figures(report: RunReport) -> tuple[tuple[str, str], ...]:
         figures.append(("median step", numbers.duration(median(_step_durations_ms(report)))))
     if report.memory.kind is not None and report.memory.peak_bytes:
         device, peak_bytes = max(report.memory.peak_bytes.items(), key=lambda peak: peak[1])
-        label = "peak process memory" if report.memory.kind == "rss" else f"peak on {device}"
+        label = f"peak {counted(report)}" if report.memory.kind == "rss" else f"peak on {device}"
         figures.append((label, numbers.size(peak_bytes)))
     saved_ms = [use.saved_ms for use in report.cache_details if use.saved_ms is not None]
     if saved_ms:
@@ -162,13 +165,26 @@ def span_notes(span: Span) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def counted(report: RunReport) -> str:
+    """What its memory figures count, and whose they are where another process than its caller's ran it."""
+    if report.memory.kind is None:
+        return "memory"
+    whose = f" of {visible((report.worker_id or '').rpartition('/')[2])}" if is_elsewhere(report) else ""
+    return KIND_WORDS[report.memory.kind] + whose
+
+
+def is_elsewhere(report: RunReport) -> bool:
+    """Whether another process than its caller's ran it."""
+    return report.execution_mode in _ELSEWHERE and report.worker_id is not None
+
+
 def memory_lines(report: RunReport) -> tuple[str, ...]:
-    """One line a device: its peak, what it counts, and the growth over the reading before the call."""
+    """One line a device: its peak, what it counts and whose it is, and the growth over the reading before the call."""
     memory = report.memory
     if memory.kind is None:
         return ()
     return tuple(
-        f"peak {numbers.size(peak_bytes)} on {device} ({KIND_WORDS[memory.kind]})"
+        f"peak {numbers.size(peak_bytes)} on {device} ({counted(report)})"
         + (
             f", {numbers.size(peak_bytes - memory.baseline_bytes[device])} above its start"
             if device in memory.baseline_bytes

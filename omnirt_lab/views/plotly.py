@@ -280,11 +280,10 @@ def _memory_axis(report: RunReport, share: float) -> Figure:
     readings = [sample.bytes for sample in report.memory.samples] + list(report.memory.peak_bytes.values())
     low_mib, high_mib = min(readings) / BYTES_PER_MIB, max(readings) / BYTES_PER_MIB
     room_mib = max((high_mib - low_mib) * 0.08, 1)
-    kind = report.memory.kind
     return {
         "domain": [0, share],
         "range": [low_mib - room_mib, high_mib + room_mib],
-        "title": {"text": facts.KIND_WORDS[kind] if kind else "memory", "font": {"size": 11}},
+        "title": {"text": markup(facts.counted(report)), "font": {"size": 11}},
         "ticksuffix": " MiB",
         "nticks": 4,
         "automargin": True,

@@ -157,6 +157,8 @@ def _notes(report: RunReport) -> list[tuple[str, str, str]]:
     notes += [("warning", line, palette.CAUTION) for line in facts.warning_lines(report)]
     notes += [(blocks.LABEL, line, palette.INK) for line in blocks.block_lines(timeline.of_report(report))]
     notes += [("cache", line, palette.INK) for line in facts.cache_lines(report)]
+    if len(report.memory.peak_bytes) > 1 or facts.is_elsewhere(report):
+        notes += [("memory", line, palette.INK) for line in facts.memory_lines(report)]
     notes += [("devices", line, palette.INK) for line in facts.placement_lines(report)]
     notes.append(("probe", facts.measurement_line(report), palette.MUTED))
     return notes

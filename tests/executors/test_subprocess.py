@@ -20,6 +20,7 @@ from omnirt_lab.errors import (
     InvalidRequestError,
     JobCancelledError,
     JobTimeoutError,
+    NotEnoughMemoryError,
     OutOfMemoryError,
     PipelineError,
     UnknownOptionError,
@@ -28,6 +29,7 @@ from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.replay import pixels
 from omnirt_lab.records import AnyEvent, RunReport, Step
+from omnirt_lab.views.text import report_text
 from tests.executors import environments
 from tests.executors.processes import children
 from tests.pipelines import tiny
@@ -39,6 +41,7 @@ QUICK = {"steps": 3, "seed": 7, "progress": False}
 APART = {**QUICK, "execution_mode": "subprocess"}
 ENDLESS = {**APART, "steps": 1_000, "width": 128, "height": 128}
 DEADLINE_S = 120.0
+BALLAST_BYTES = 2**30
 GRACE_S = 60.0
 """Long enough for a step on a busy machine: a child that is killed for it would have to be started again."""
 
@@ -97,6 +100,26 @@ def test_the_report_names_the_child_and_has_the_child_s_environment(lab: Lab) ->
     assert report.memory.peak_bytes["cpu"] <= child.memory_info().rss * 1.5
 
 
+def test_the_memory_of_a_report_is_the_child_s_and_not_this_process_s(lab: Lab) -> None:
+    ballast = bytearray(b"\1") * BALLAST_BYTES
+
+    report = lab.generate(PROMPT, **APART).report
+
+    here, child = psutil.Process().memory_info().rss, _child_of(report)
+    assert report.memory.peak_bytes["cpu"] < here - len(ballast) // 2
+    assert report.memory.baseline_bytes["cpu"] > child.memory_info().rss / 4
+    assert f"process memory of child-{child.pid}" in str(report_text(report))
+    assert set(report.device_placement) == {"text_encoder", "unet", "vae"}
+
+
+def test_what_cannot_fit_is_refused_by_the_child_before_it_loads(lab: Lab) -> None:
+    with pytest.raises(NotEnoughMemoryError, match="does not fit into the memory of cpu") as refused:
+        lab.generate(PROMPT, **APART, width=8192, height=8192, num_images=64)
+
+    assert "By the estimate it fits with " in refused.value.hint
+    assert lab.generate(PROMPT, **APART).report.state == "succeeded"
+
+
 def test_events_stream_in_order_with_the_times_at_which_they_happened(lab: Lab) -> None:
     told: list[tuple[AnyEvent, str]] = []
 
@@ -118,6 +141,11 @@ def test_the_second_run_uses_the_caches_of_the_child(lab: Lab) -> None:
 
     assert set(second.report.cache_hits) == {"resident_pipeline", "text_embedding"}
     assert _child_of(first.report) == _child_of(second.report)
+    ((worker_id, figures),) = lab.cache.stats()["workers"].items()
+    assert worker_id == second.report.worker_id
+    assert {"tiny-shapes"} <= {model["name"] for model in figures["resident_pipeline"]["models"]}
+    assert figures["text_embedding"]["hits"] >= 2
+    assert figures["text_embedding"]["size_bytes"] > 0
     assert _pixels(first.report) == _pixels(second.report)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from omnirt_lab.folds import report as report_fold
+from omnirt_lab.records import MemoryReport
 from omnirt_lab.views import numbers
+from omnirt_lab.views.explorer import explorer_page
+from omnirt_lab.views.plotly import figure_dict
+from omnirt_lab.views.png import report_png
 from omnirt_lab.views.tables import columns_of
 from omnirt_lab.views.text import report_text
 from tests import sample_events
@@ -59,6 +64,24 @@ def test_memory_says_what_it_counts():
     line = line_of(report_text(report_of(sample_events.normal())), "memory")
 
     assert line == "memory    peak 561 MiB on cpu (process memory), 151 MiB above its start"
+
+
+def test_memory_of_another_process_is_called_that_process_s_in_every_view():
+    here = report_of(sample_events.normal())
+    report = replace(here, execution_mode="subprocess", worker_id="worker-1/child-4242")
+
+    assert "process memory of child-4242" in line_of(report_text(report), "memory")
+    assert "process memory of child-4242" in str(figure_dict(report))
+    assert "process memory of child-4242" in str(explorer_page(report))
+    assert report_png(report, ()) != report_png(here, ())
+
+
+def test_each_device_has_a_peak_of_its_own():
+    memory = MemoryReport(kind="cuda_allocator", peak_bytes={"cuda:0": 2**30, "cuda:1": 2**31})
+    text = report_text(replace(report_of(sample_events.normal()), memory=memory))
+
+    assert "peak 1.00 GiB on cuda:0 (CUDA allocator)" in text
+    assert "peak 2.00 GiB on cuda:1 (CUDA allocator)" in text
 
 
 def test_an_error_stands_with_its_stage_and_hint():
