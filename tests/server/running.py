@@ -15,7 +15,7 @@ from tests.server.serving import Serving
 
 T = TypeVar("T")
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 """The first job of a runner loads torch, and the machine may be busy."""
 
 ENDLESS = {"steps": 1000, "seed": 7, "width": 128, "height": 128, "num_images": 4}

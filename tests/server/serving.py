@@ -17,7 +17,7 @@ import httpx
 
 from omnirt_lab.journal import Journal
 
-READY_S = 30
+READY_S = 60
 
 
 @dataclass

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,109 +20,147 @@ from tests.server.running import (
     wait_for,
     wait_for_state,
 )
-from tests.server.serving import running_server
+from tests.server.serving import Serving, running_server
 
 
-def test_a_killed_runner_loses_its_job_alone_and_keeps_all_that_it_emitted(tmp_path: Path):
-    with running_server(tmp_path / "state", tmp_path) as server:
-        poison = start_endless_job(server)
-        waiting = post_job(server)
-        (runner,) = runner_pids(server)
-        emitted = server.journal.events(poison)
+class Place:
+    """Where one server after the other runs, on one journal; a test takes the last one that still lives.
 
-        os.kill(runner, signal.SIGKILL)
+    So that its runner, which takes long to start, is at hand for the next test.
+    """
 
-        assert wait_for_state(server, poison, "lost", "failed", "cancelled") == "lost"
-        assert wait_for_state(server, waiting.job_id, "succeeded", "failed", "lost") == "succeeded"
-        events = server.journal.events(poison)
-        assert events[: len(emitted)] == emitted
-        assert [event.event for event in events].count("job_started") == 1
-        assert events[-1].event == "job_lost"
-        assert server.journal.get_report(server.journal.get_job(poison).run_id).state == "lost"
-        (after,) = runner_pids(server)
-        assert processes_of(server.state_dir) == {server.process.pid, after}
-    assert processes_of(tmp_path / "state") == set()
+    def __init__(self, home: Path, sockets: Path) -> None:
+        self.home = home
+        self.state_dir = home / "state"
+        self.sockets = sockets
+        self._server: Serving | None = None
+        self._end = ExitStack()
+
+    @property
+    def server(self) -> Serving:
+        """The server that runs, or a new one if the last one was killed or stopped."""
+        if self._server is None or self._server.process.poll() is not None:
+            self.stop()
+            self._server = self._end.enter_context(running_server(self.state_dir, self.home))
+        return self._server
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job of the server runs or waits."""
+        return self._server is not None and bool(self._server.journal.list_jobs(states={"queued", "running"}))
+
+    def stop(self) -> None:
+        self._end.close()
+        self._server = None
 
 
-def test_a_request_that_waits_for_a_lost_job_is_told_so(tmp_path: Path):
-    with running_server(tmp_path / "state", tmp_path) as server:
-        job_id = start_endless_job(server)
-        lines = server.client.stream("GET", f"/v1/jobs/{job_id}/events")
-        with lines as response:
-            os.kill(runner_pids(server)[0], signal.SIGKILL)
-            names = [line.removeprefix("event: ") for line in response.iter_lines() if line.startswith("event: ")]
+@pytest.fixture(scope="module")
+def own_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One for the tests of the module, with a folder for sockets whose path is short enough."""
+    home = tmp_path_factory.mktemp("faults")
+    sockets = Path(os.path.realpath("/tmp")) / f"ort-{os.getpid()}"
+    sockets.mkdir(mode=0o700)
+    place = Place(home, sockets)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(sockets))
+            yield place
+            place.stop()
+        assert processes_of(place.state_dir) == set()
+    finally:
+        shutil.rmtree(sockets)  # the next server would remove what a killed one has left there
+
+
+@pytest.fixture
+def place(own_place: Place) -> Iterator[Place]:
+    """The module's place; a test that failed in the middle leaves no job of its own to the next one."""
+    yield own_place
+    if own_place.is_busy:
+        own_place.stop()
+
+
+def test_a_killed_runner_loses_its_job_alone_and_keeps_all_that_it_emitted(place: Place):
+    server = place.server
+    poison = start_endless_job(server)
+    waiting = post_job(server)
+    (runner,) = runner_pids(server)
+    emitted = server.journal.events(poison)
+
+    os.kill(runner, signal.SIGKILL)
+
+    assert wait_for_state(server, poison, "lost", "failed", "cancelled") == "lost"
+    assert wait_for_state(server, waiting.job_id, "succeeded", "failed", "lost") == "succeeded"
+    events = server.journal.events(poison)
+    assert events[: len(emitted)] == emitted
+    assert [event.event for event in events].count("job_started") == 1
+    assert events[-1].event == "job_lost"
+    assert server.journal.get_report(server.journal.get_job(poison).run_id).state == "lost"
+    (after,) = runner_pids(server)
+    assert processes_of(server.state_dir) == {server.process.pid, after}
+
+
+def test_a_request_that_waits_for_a_lost_job_is_told_so(place: Place):
+    server = place.server
+    job_id = start_endless_job(server)
+    lines = server.client.stream("GET", f"/v1/jobs/{job_id}/events")
+    with lines as response:
+        os.kill(runner_pids(server)[0], signal.SIGKILL)
+        names = [line.removeprefix("event: ") for line in response.iter_lines() if line.startswith("event: ")]
 
     assert names[-1] == "job_lost"
 
 
 @pytest.mark.parametrize("kills", [("server",), ("server", "runner"), ("runner", "server")])
-def test_after_a_killed_server_states_are_right_and_queued_jobs_run(tmp_path: Path, kills: tuple[str, ...]):
-    state_dir = tmp_path / "state"
-    with running_server(state_dir, tmp_path) as server:
-        running = start_endless_job(server)
-        waiting = [post_job(server).job_id for _ in range(2)]
-        emitted = server.journal.events(running)
-        pids = {"server": server.process.pid, "runner": runner_pids(server)[0]}
-        for name in kills:
-            os.kill(pids[name], signal.SIGKILL)
-        server.process.wait(30)
-        wait_for(lambda: processes_of(state_dir) == set(), "the runner ends with its server")
+def test_after_a_killed_server_states_are_right_and_queued_jobs_run(place: Place, kills: tuple[str, ...]):
+    server = place.server
+    running = start_endless_job(server)
+    waiting = [post_job(server).job_id for _ in range(2)]
+    emitted = server.journal.events(running)
+    pids = {"server": server.process.pid, "runner": runner_pids(server)[0]}
+    for name in kills:
+        os.kill(pids[name], signal.SIGKILL)
+    server.process.wait(30)
+    wait_for(lambda: processes_of(place.state_dir) == set(), "the runner ends with its server")
 
-    with running_server(state_dir, tmp_path) as server:
-        assert wait_for_state(server, running, "lost", "cancelled", "failed", "succeeded") == "lost"
-        ends = [wait_for_state(server, job_id, "succeeded", "failed", "lost") for job_id in waiting]
-        assert ends == ["succeeded"] * 2
-        assert server.journal.events(running)[: len(emitted)] == emitted
-        assert server.client.get("/readyz").status_code == 200
-    assert processes_of(state_dir) == set()
+    server = place.server
+    assert wait_for_state(server, running, "lost", "cancelled", "failed", "succeeded") == "lost"
+    ends = [wait_for_state(server, job_id, "succeeded", "failed", "lost") for job_id in waiting]
+    assert ends == ["succeeded"] * 2
+    assert server.journal.events(running)[: len(emitted)] == emitted
+    assert server.client.get("/readyz").status_code == 200
 
 
-def test_the_runner_ends_with_its_server_also_where_no_python_code_runs(tmp_path: Path):
-    state_dir = tmp_path / "state"
-    with running_server(state_dir, tmp_path) as server:
-        start_endless_job(server)
-        os.kill(runner_pids(server)[0], signal.SIGSTOP)
-        server.process.kill()
-        server.process.wait(30)
-        wait_for(lambda: processes_of(state_dir) == set(), "the stopped runner ends with its server", within_s=5)
+def test_what_a_killed_server_left_is_removed_by_the_next_one(place: Place):
+    server = place.server
+    server.client.post("/v1/generate", json=body())
+    server.process.kill()
+    server.process.wait(30)
+    (left,) = place.sockets.iterdir()
+
+    assert place.server is not server
+    (new,) = place.sockets.iterdir()
+    assert new != left
+    assert new.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_stopped_server_leaves_no_process_and_no_socket_and_its_queue_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-):
-    state_dir, sockets = tmp_path / "state", Path(os.path.realpath("/tmp")) / f"ort-{os.getpid()}"
-    sockets.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
-    try:
-        with running_server(state_dir, tmp_path) as server:
-            running = start_endless_job(server)
-            waiting = post_job(server).job_id
-            assert list(sockets.glob("omnirt-runners-*"))
-        assert processes_of(state_dir) == set()
-        assert list(sockets.iterdir()) == []
+def test_a_stopped_server_leaves_no_process_and_no_socket_and_its_queue_waits(place: Place):
+    server = place.server
+    running = start_endless_job(server)
+    waiting = post_job(server).job_id
+    assert list(place.sockets.glob("omnirt-runners-*"))
+    place.stop()
+    assert processes_of(place.state_dir) == set()
+    assert list(place.sockets.iterdir()) == []
 
-        with running_server(state_dir, tmp_path, "--OmniRTApp.runners=0") as server:
-            assert server.journal.get_job(running).state == "lost"
-            assert server.journal.get_job(waiting).state == "queued"
-    finally:
-        sockets.rmdir()
+    with running_server(place.state_dir, place.home, "--OmniRTApp.runners=0") as server:
+        assert server.journal.get_job(running).state == "lost"
+        assert server.journal.get_job(waiting).state == "queued"
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    state_dir, sockets = tmp_path / "state", Path("/tmp") / f"ort-left-{os.getpid()}"
-    sockets.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
-    try:
-        with running_server(state_dir, tmp_path) as server:
-            server.client.post("/v1/generate", json=body())
-            server.process.kill()
-            server.process.wait(30)
-        (left,) = sockets.iterdir()
-
-        with running_server(state_dir, tmp_path):
-            (new,) = sockets.iterdir()
-            assert new != left
-            assert new.stat().st_mode & 0o777 == 0o700
-        assert list(sockets.iterdir()) == []
-    finally:
-        sockets.rmdir()
+def test_the_runner_ends_with_its_server_also_where_no_python_code_runs(place: Place):
+    server = place.server
+    start_endless_job(server)
+    os.kill(runner_pids(server)[0], signal.SIGSTOP)
+    server.process.kill()
+    server.process.wait(30)
+    wait_for(lambda: processes_of(place.state_dir) == set(), "the stopped runner ends with its server", within_s=5)
