@@ -7,9 +7,10 @@ RUN = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 # The small model gains nothing from a second thread, and on a busy machine its steps wait long for it.
 export OMP_NUM_THREADS ?= 1
-# Tests run in so many processes, which wait a third of their time; a file's tests stay together, for they share its servers.
+# One process more than CI has cores, for tests wait a part of their time; a file's tests stay together, for they share
+# its servers.
 TEST_PROCESSES ?= 3
-# Every process that a test starts would compile this package anew.
+# Where it is set, each of the many processes that tests start compiles this package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
