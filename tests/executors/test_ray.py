@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from omnirt_lab.errors import (
     UnknownOptionError,
 )
 from omnirt_lab.executors.settings import SETTINGS
+from omnirt_lab.journal import JobRecord
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.replay import pixels
 from omnirt_lab.records import AnyEvent, RunReport, Step
@@ -218,6 +221,41 @@ def test_the_cells_of_a_sweep_are_spread_over_all_actors(lab: Lab) -> None:
     assert len({result.report.worker_id for result in swept.results if result is not None}) == 2
 
 
+def test_ctrl_c_ends_all_runs_of_a_sweep_and_leaves_the_actors_usable(lab: Lab) -> None:
+    def interrupt() -> None:
+        _wait_until(lambda: len(_running(lab)) == 2)
+        for job in _running(lab):
+            _wait_for_a_step(Job(lab.journal, job.job_id, job.run_id))
+        signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    swept = lab.sweep(PROMPT, seed=range(100, 104), execution_mode="ray", progress=False, **ENDLESS)
+    thread.join()
+
+    assert swept.was_interrupted
+    assert _running(lab) == []
+    reports = [result.report for result in swept.results if result is not None]
+    assert [report.state for report in reports] == ["cancelled"] * 2
+    assert {lab.generate(PROMPT, **THERE).report.worker_id} <= {report.worker_id for report in reports}
+
+
+def test_ctrl_c_cancels_a_run_and_leaves_its_actor_usable(lab: Lab) -> None:
+    def interrupt(event: AnyEvent) -> None:
+        if isinstance(event, Step) and event.data.index == 1:
+            _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.generate(PROMPT, **{**THERE, **ENDLESS}, on_event=interrupt)
+
+    report = lab.last_report()
+    assert report.state == "cancelled"
+    assert 2 <= len(report.steps) < 1_000
+    assert all(stage.end_t_ns is not None for stage in report.stages)
+    assert psutil.pid_exists(int(str(report.worker_id).rpartition("-")[2]))
+
+
 def test_a_run_goes_to_the_actor_that_has_its_model(lab: Lab, tmp_path: Path) -> None:
     tiny.build("sdxl").save_pretrained(tmp_path / "sdxl")
     options = {**THERE, "model": str(tmp_path / "sdxl"), **tiny.SIZES["sdxl"]}
@@ -309,6 +347,10 @@ def _wait_for_a_step(job: Job) -> None:
         if isinstance(event, Step):
             return
     raise AssertionError(f"{job} ended without a step")
+
+
+def _running(lab: Lab) -> list[JobRecord]:
+    return lab.journal.list_jobs(states=("running",))
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:
