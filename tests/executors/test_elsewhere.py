@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from omnirt_lab.errors import ArtifactNotFoundError, JobCancelledError, OutOfMemoryError
 from omnirt_lab.executors.elsewhere import Relay, RemoteWriter, execute
@@ -59,17 +60,24 @@ def writer(journal: Journal) -> Iterator[JobWriter]:
 
 
 class Line:
-    """Carries messages as a wire does, into a list."""
+    """Carries messages as a wire does, into a list.
 
-    def __init__(self, writer: JobWriter) -> None:
+    Parameters
+    ----------
+    is_far
+        To another machine, which has another clock and does not reach this one's disk.
+    """
+
+    def __init__(self, writer: JobWriter, *, is_far: bool = False, files: dict[str, bytes] | None = None) -> None:
         self.said: list[FromWorker] = []
         self.is_cut = False
         run = Run(
-            job=writer.job,
+            job=replace(writer.job, boot_id="another") if is_far else writer.job,
             worker_id=writer.worker_id,
             settings=Settings(),
             sent_t_ns=writer.now_ns(),
-            state_dir=str(writer.artifacts.state_directory),
+            state_dir=None if is_far else str(writer.artifacts.state_directory),
+            files=files or {},
             directory=str(Path.cwd()),
             shows_previews=False,
         )
@@ -99,6 +107,30 @@ def test_a_run_elsewhere_leaves_the_report_of_a_run_here(writer: JobWriter) -> N
     sent = [event for message in line.said if isinstance(message, Events) for event in message.events]
     written = writer.events[1:]
     assert [(event.t_ns, event.data) for event in written] == [(event.t_ns, event.data) for event in sent]
+
+
+def test_files_travel_to_another_machine_and_back(writer: JobWriter) -> None:
+    line = Line(writer, is_far=True, files={"a" * 64: b"given"})
+
+    assert line.remote.artifacts.read("a" * 64) == b"given"
+    with pytest.raises(ArtifactNotFoundError):
+        line.remote.artifacts.read("b" * 64)
+    made = line.remote.artifacts.put_bytes(b"\x89PNG made", "image/png", index=2, seed=7)
+    relay = Relay(writer)
+    for message in line.said:
+        relay.take(message)
+
+    assert writer.artifacts.read(made.sha256) == b"\x89PNG made"
+    assert made == writer.artifacts.put_bytes(b"\x89PNG made", "image/png", index=2, seed=7)
+
+
+def test_another_machine_s_clock_goes_on_from_when_the_run_was_sent(writer: JobWriter) -> None:
+    before_ns = writer.now_ns()
+    line = Line(writer, is_far=True)
+
+    far_ns = line.remote.now_ns()
+
+    assert before_ns <= far_ns <= writer.now_ns()
 
 
 def test_a_cancel_comes_back_as_one(writer: JobWriter) -> None:

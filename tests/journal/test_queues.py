@@ -4,10 +4,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from omnirt_lab.errors import QueueFullError
 from omnirt_lab.journal import Journal, Snapshot, published_queue
-from omnirt_lab.records import ErrorInfo
+from omnirt_lab.records import Config, ErrorInfo
 from tests.journal.writing import run, wish
 
 
@@ -23,6 +24,23 @@ def test_a_worker_takes_only_jobs_of_the_queue_that_it_asks_for(journal: Journal
 
     assert taken is not None
     assert (taken.job.job_id, taken.job.queue) == (hosted.job_id, "runner")
+
+
+def test_a_worker_takes_only_jobs_of_the_modes_that_it_asks_for(journal: Journal):
+    worker = journal.worker()
+    plain = journal.enqueue(wish(), is_async=True)
+    spread = journal.enqueue(replace(wish(), config=Config(execution_mode="ray")), is_async=True, priority=9)
+
+    found = journal.find_next(modes={"ray"})
+    assert found is not None
+    assert found.job_id == spread.job_id
+    assert journal.find_next(modes={"modular"}) is None
+    assert [job.job_id for job in journal.list_queued(modes={"legacy_call", "modular"})] == [plain.job_id]
+    taken = journal.claim_next(worker, modes={"legacy_call", "modular"})
+
+    assert taken is not None
+    assert taken.job.job_id == plain.job_id
+    assert [job.job_id for job in journal.list_queued()] == [spread.job_id]
 
 
 def test_a_full_queue_leaves_room_in_others(journal: Journal):
