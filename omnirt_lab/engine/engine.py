@@ -108,13 +108,13 @@ class Engine:
         writer = self.start(request)
         writer.listeners.extend(listeners)
         with attend(self.journal, writer):
-            return self.execute(writer, execution_of(request, writer, batch_size=batch_size))
+            return self.execute(writer, execution_of(self.journal, request, writer, batch_size=batch_size))
 
     def attempt(self, request: GenerateRequest, *, listeners: Iterable[Listener] = ()) -> RunReport:
         """Run a checked request in this thread, and return its report however it ended; only an interrupt is raised."""
         writer = self.start(request)
         writer.listeners.extend(listeners)
-        report, error = self._finish(writer, get_executor(request.config.execution_mode).begin(request, writer))
+        report, error = self._finish(writer, execution_of(self.journal, request, writer))
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
         return report
@@ -204,7 +204,7 @@ class Engine:
     def work_together(self, writers: Sequence[JobWriter]) -> KeyboardInterrupt | SystemExit | None:
         """Run claimed jobs to their ends, several in one call; return the interrupt that ended any of them."""
         interrupt = None
-        for writer, execution in executions_of(writers):
+        for writer, execution in executions_of(self.journal, writers):
             error = self.work(writer, execution)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 interrupt = error

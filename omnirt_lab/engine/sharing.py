@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from omnirt_lab.engine.remembering import RememberedExecution
 from omnirt_lab.engine.unchecked import UncheckedExecution
 from omnirt_lab.errors import JobCancelledError
-from omnirt_lab.executors import Execution, get_executor
+from omnirt_lab.executors import Execution
 from omnirt_lab.records import JobFinishedData, ProbeCost
 
 if TYPE_CHECKING:
     from omnirt_lab.executors.batched_call import BatchedCall
-    from omnirt_lab.journal import JobWriter
+    from omnirt_lab.journal import JobWriter, Journal
     from omnirt_lab.records import GenerateRequest
 
 Part: TypeAlias = "tuple[JobWriter, Execution]"
@@ -33,16 +34,16 @@ class BrokenExecution:
         raise self._error
 
 
-def execution_of(request: GenerateRequest, writer: JobWriter, *, batch_size: int) -> Execution:
+def execution_of(journal: Journal, request: GenerateRequest, writer: JobWriter, *, batch_size: int = 1) -> Execution:
     """The execution of one checked request, in a call of this size."""
     if batch_size == 1:
-        return get_executor(request.config.execution_mode).begin(request, writer)
+        return RememberedExecution(journal, request, writer)
     from omnirt_lab.executors.batched_call import PaddedCall  # loads torch
 
     return PaddedCall(request, writer, batch_size)
 
 
-def executions_of(writers: Sequence[JobWriter]) -> Iterator[Part]:
+def executions_of(journal: Journal, writers: Sequence[JobWriter]) -> Iterator[Part]:
     """The executions of claimed jobs, to be run in this order; several share one call, made before the first is given.
 
     1. What raises before the pipeline is called, such as loading, fails every job, as it would fail each alone.
@@ -53,7 +54,7 @@ def executions_of(writers: Sequence[JobWriter]) -> Iterator[Part]:
     4. From the call on each stores its own picture, and what raises there is its own.
     """
     if len(writers) < 2:
-        return iter([(writer, UncheckedExecution(writer)) for writer in writers])
+        return iter([(writer, UncheckedExecution(journal, writer)) for writer in writers])
     from omnirt_lab.executors.batched_call import BatchedCall  # loads torch
 
     return shared(BatchedCall(writers))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from omnirt_lab.errors import InvalidRequestError, NotAvailableError
 
 if TYPE_CHECKING:
+    from omnirt_lab.executors.messages import CacheFigures
     from omnirt_lab.journal import JobWriter
     from omnirt_lab.records import ExecutionMode, GenerateRequest, JobFinishedData, ProbeCost
 
@@ -63,6 +64,15 @@ class Spreading(Protocol):
         ...
 
 
+@runtime_checkable
+class FiguresHolder(Protocol):
+    """An executor whose caches are in other processes."""
+
+    def cache_figures(self) -> dict[str, CacheFigures]:
+        """What each of them has done and holds, by the worker's id."""
+        ...
+
+
 _MODULES: Final[dict[ExecutionMode, str]] = {
     "legacy_call": "omnirt_lab.executors.legacy_call",
     "modular": "omnirt_lab.executors.modular",
@@ -72,6 +82,9 @@ _MODULES: Final[dict[ExecutionMode, str]] = {
 
 _WITH_TIMEOUT: Final[tuple[ExecutionMode, ...]] = ("subprocess", "ray")
 """Modes that can end a run whatever it is doing."""
+
+WITH_RESULT_CACHE: Final[tuple[ExecutionMode, ...]] = ("legacy_call", "modular")
+"""Modes whose runs may be answered from the history: this process knows all that decides their bits."""
 
 SPREAD: Final[frozenset[ExecutionMode]] = frozenset({"ray"})
 """Modes whose runs go on side by side, since none of them is in this process."""
@@ -106,13 +119,35 @@ def check_request(request: GenerateRequest) -> None:
             f"timeout_s cannot be kept by execution_mode {mode!r}: what runs in this process cannot be killed alone",
             hint=f"Use execution_mode={' or '.join(map(repr, _WITH_TIMEOUT))}, or leave timeout_s out and cancel it.",
         )
+    if request.config.result_cache:
+        _check_result_cache(request)
     executor.check(request)
+
+
+def _check_result_cache(request: GenerateRequest) -> None:
+    mode = request.config.execution_mode
+    if request.config.seed is None:
+        raise InvalidRequestError(
+            "result_cache needs a seed: without one each run draws its own, and none is like another",
+            hint="Pass seed=…, or leave result_cache out.",
+        )
+    if mode not in WITH_RESULT_CACHE:
+        raise InvalidRequestError(
+            f"result_cache does not go with execution_mode {mode!r}: only where it runs is known what it runs with",
+            hint=f"Use execution_mode={' or '.join(map(repr, WITH_RESULT_CACHE))}, or leave result_cache out.",
+        )
 
 
 def places_of(mode: ExecutionMode) -> int:
     """How many runs of this mode can go on side by side now."""
     executor = get_executor(mode)
     return executor.places() if isinstance(executor, Spreading) else 1
+
+
+def far_cache_figures() -> dict[str, CacheFigures]:
+    """What the caches of other processes that work for this one have done and hold, by worker."""
+    holders = [executor for executor in tuple(_loaded.values()) if isinstance(executor, FiguresHolder)]
+    return {worker: figures for holder in holders for worker, figures in holder.cache_figures().items()}
 
 
 def close_executors() -> None:

@@ -10,7 +10,17 @@ from contextlib import suppress
 from omnirt_lab.executors import get_executor
 from omnirt_lab.executors.elsewhere import RemoteWriter, execute
 from omnirt_lab.executors.failures import error_info
-from omnirt_lab.executors.messages import Cancel, Check, Checked, FromWorker, Run, ShowPreviews, ToWorker
+from omnirt_lab.executors.messages import (
+    AskCaches,
+    Caches,
+    Cancel,
+    Check,
+    Checked,
+    FromWorker,
+    Run,
+    ShowPreviews,
+    ToWorker,
+)
 from omnirt_lab.executors.settings import SETTINGS
 
 
@@ -29,7 +39,7 @@ class FarWorker:
 
     def __init__(self, say: Callable[[FromWorker], None], *, name: str, node: str | None = None) -> None:
         self._say = say
-        self._name = name
+        self._name = self._worker_id = name
         self._node = node
         self._runs: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self._cancelled_run: str | None = None
@@ -47,6 +57,8 @@ class FarWorker:
                 self._shows_previews = message.wanted
             case Check():
                 self._say(checked(message))
+            case AskCaches():
+                self._say(self._caches(message))
 
     def work(self) -> None:
         """Run what is sent, for ever."""
@@ -56,11 +68,17 @@ class FarWorker:
             SETTINGS.current = run.settings
             self._say(execute(self._writer(run), node=self._node))
 
+    def _caches(self, asked: AskCaches) -> Caches:
+        from omnirt_lab.executors.resources import RESOURCES  # loads torch
+
+        return Caches(number=asked.number, worker_id=self._worker_id, figures=RESOURCES.cache_figures())
+
     def _writer(self, run: Run) -> RemoteWriter:
+        self._worker_id = f"{run.worker_id}/{self._name}"
         return RemoteWriter(
             run,
             self._say,
-            worker_id=f"{run.worker_id}/{self._name}",
+            worker_id=self._worker_id,
             is_cancelled=lambda: self._cancelled_run == run.job.run_id,
             wants_preview=lambda: self._shows_previews,
         )

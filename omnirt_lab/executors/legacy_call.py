@@ -140,7 +140,9 @@ class LegacyCall:
             )
             with watching as self._reading:
                 output = self._call(pipeline, arguments)
-        self._warn(() if counter is None else counter.warnings())
+        if counter is not None:
+            self._resources.denoiser_caches.add(counter)
+            self._warn(counter.warnings())
         finished = JobFinishedData(
             latent_stats=self._reading.latent_stats,
             device_spans=self._reading.device_spans,

@@ -1,9 +1,10 @@
 """What one who has runs done elsewhere, and the one that does them, say to each other.
 
-To the worker: `Run`, and while it runs `Cancel` and `ShowPreviews`; `Check` at any time. From the worker: `Hello` at
-once, `Ready` when it has loaded its libraries, `Checked`; and for a `Run` any number of `Events` and `Preview`, and in
-the end either `Finished` or `Raised`. Where the two share no disk, files travel with a `Run`, and back as `File`. How
-messages travel is the carrier's matter: a child process has pipes (`frames`), an actor of a cluster its own stream.
+To the worker: `Run`, and while it runs `Cancel` and `ShowPreviews`; `Check` and `AskCaches` at any time. From the
+worker: `Hello` at once, `Ready` when it has loaded its libraries, `Checked`, `Caches`; and for a `Run` any number of
+`Events` and `Preview`, and in the end either `Finished` or `Raised`. Where the two share no disk, files travel with a
+`Run`, and back as `File`. How messages travel is the carrier's matter: a child process has pipes (`frames`), an actor
+of a cluster its own stream.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import msgspec
 from omnirt_lab.executors.settings import Settings
 from omnirt_lab.journal import JobRecord
 from omnirt_lab.journal.events import to_json
-from omnirt_lab.records import AnyEvent, ErrorInfo, GenerateRequest, JobFinishedData, ProbeCost, Record
+from omnirt_lab.records import AnyEvent, ErrorInfo, GenerateRequest, JobFinishedData, Json, ProbeCost, Record
 
 PROTOCOL: Final = 1
 """Raised when a message changes its meaning; `Hello` keeps its shape for ever."""
 
 VERSION: Final = version("omnirt-lab")
+
+
+CacheFigures: TypeAlias = dict[str, dict[str, Json]]
+"""Cache type → its figures, by name."""
 
 
 class Message(Record, frozen=True, kw_only=True, tag_field="message"):
@@ -78,6 +83,13 @@ class Check(Message, frozen=True, kw_only=True, tag="check"):
     directory: str
 
 
+class AskCaches(Message, frozen=True, kw_only=True, tag="ask_caches"):
+    """Say what the caches have done and hold."""
+
+    number: int
+    """Comes back with the answer."""
+
+
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """The worker's process is there."""
 
@@ -104,6 +116,17 @@ class Checked(Message, frozen=True, kw_only=True, tag="checked"):
     number: int
 
     error: ErrorInfo | None = None
+
+
+class Caches(Message, frozen=True, kw_only=True, tag="caches"):
+    """The answer to an `AskCaches`."""
+
+    number: int
+
+    worker_id: str
+    """As its runs name it; before the first one the process's own name."""
+
+    figures: CacheFigures
 
 
 class Events(Message, frozen=True, kw_only=True, tag="events"):
@@ -147,9 +170,9 @@ class Raised(Message, frozen=True, kw_only=True, tag="raised"):
     """The worker had no memory left: nothing more should be asked of it."""
 
 
-ToWorker: TypeAlias = Run | Cancel | ShowPreviews | Check
+ToWorker: TypeAlias = Run | Cancel | ShowPreviews | Check | AskCaches
 
-FromWorker: TypeAlias = Hello | Ready | Checked | Events | File | Preview | Finished | Raised
+FromWorker: TypeAlias = Hello | Ready | Checked | Caches | Events | File | Preview | Finished | Raised
 
 _to_worker: Final[msgspec.json.Decoder[ToWorker]] = msgspec.json.Decoder(ToWorker)
 _from_worker: Final[msgspec.json.Decoder[FromWorker]] = msgspec.json.Decoder(FromWorker)

@@ -118,6 +118,11 @@ def _require_as_it_stands(request: GenerateRequest) -> None:
             raise InvalidRequestError(
                 f"{request.model!r} is a published pipeline, which keeps its own {name}", hint=f"Leave {name} out."
             )
+    if request.config.result_cache:
+        raise InvalidRequestError(
+            f"{request.model!r} is a published pipeline, whose owner may change it between two runs",
+            hint="Leave result_cache out.",
+        )
     if request.config.timeout_s is not None:
         raise InvalidRequestError(
             f"{request.model!r} is a published pipeline, and its owner's process is not killed for timeout_s",

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from diffusers import DiffusionPipeline
 
+from omnirt_lab.executors.messages import CacheFigures
 from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.pipelines.call_arguments import call_parameters
 from omnirt_lab.pipelines.catalog import ModelSource
+from omnirt_lab.pipelines.denoiser_caches import DenoiserCacheFigures
 from omnirt_lab.pipelines.image_latents import ImageLatentCache
 from omnirt_lab.pipelines.loading import get_pipeline_class, resolve_placement
 from omnirt_lab.pipelines.memory_check import require_memory
 from omnirt_lab.pipelines.memory_estimate import Plan
 from omnirt_lab.pipelines.probe import Probe
+from omnirt_lab.pipelines.residency import CACHE_TYPE as RESIDENT_PIPELINE
 from omnirt_lab.pipelines.residency import ResidencyCache
 from omnirt_lab.pipelines.sink import CallInterceptor
 from omnirt_lab.pipelines.text_embeddings import TextEmbeddingCache
-from omnirt_lab.records import GenerateRequest
+from omnirt_lab.records import GenerateRequest, Record
 
 
 class Resources:
@@ -28,6 +32,7 @@ class Resources:
         self._residency = ResidencyCache()
         self._text_embeddings = TextEmbeddingCache()
         self._image_latents = ImageLatentCache()
+        self.denoiser_caches = DenoiserCacheFigures()
 
     @property
     def residency(self) -> ResidencyCache:
@@ -74,6 +79,23 @@ class Resources:
         """
         if SETTINGS.current.memory_check:
             require_memory(self.memory_plan(source, request, rows=rows))
+
+    def cache_figures(self) -> CacheFigures:
+        """What each cache has done and holds, by its type."""
+        stats: dict[str, Record] = {
+            RESIDENT_PIPELINE: self.residency.stats(),
+            self.text_embeddings.cache_type: self.text_embeddings.stats(),
+            self.image_latents.cache_type: self.image_latents.stats(),
+            **self.denoiser_caches.stats(),
+        }
+        return {cache_type: msgspec.to_builtins(figures) for cache_type, figures in stats.items()}
+
+    def clear(self) -> None:
+        """Forget everything; what a run is using stays in memory until it has ended."""
+        self._text_embeddings.clear()
+        self._image_latents.clear()
+        self.denoiser_caches.clear()
+        self._residency.clear()
 
     def probe(self, pipeline: DiffusionPipeline, interceptors: Sequence[CallInterceptor] = ()) -> Probe:
         """A probe that answers encoders from the caches; kept by nobody, as it keeps the pipeline."""

@@ -72,6 +72,9 @@ class Settings(Record, frozen=True, kw_only=True):
     memory_check: bool = True
     """Refuse a run that certainly needs more memory than there is, before its model is loaded."""
 
+    result_cache: bool = False
+    """Answer runs with an explicit seed from the history, where all that decides their result is the same."""
+
     @property
     def is_batching(self) -> bool:
         """Whether queued jobs may share a call."""

@@ -21,6 +21,7 @@ from omnirt_lab.executors.subprocess_child import ChildProcess
 from omnirt_lab.records import GenerateRequest, JobFinishedData, ProbeCost
 
 if TYPE_CHECKING:
+    from omnirt_lab.executors.messages import CacheFigures
     from omnirt_lab.journal import JobWriter
 
 
@@ -78,6 +79,17 @@ class SubprocessExecutor:
                         child.kill()
                     child.turn.release()
 
+    def cache_figures(self) -> dict[str, CacheFigures]:
+        """Of the warm child, by its worker's id; empty where there is none that can say it now."""
+        with self._table:
+            child = self._child
+            if child is None or child.has_ended or not child.was_ready:
+                return {}
+            child.users += 1
+        with self._until_left(child):
+            caches = child.find_caches()
+        return {} if caches is None else {caches.worker_id: caches.figures}
+
     def close(self) -> None:
         """Let go of the child: it ends now if nobody uses it, else with its run."""
         with self._table:
@@ -109,8 +121,14 @@ class SubprocessExecutor:
     def _in_use(self) -> Iterator[ChildProcess]:
         """The child that there is, or a new one; in the block nobody lets go of it, and at its end this may."""
         child = self._enter()
-        try:
+        with self._until_left(child):
             yield child
+
+    @contextmanager
+    def _until_left(self, child: ChildProcess) -> Iterator[None]:
+        """Leave a child that was entered at the block's end, and end it if that was its last user."""
+        try:
+            yield
         finally:
             with self._table:
                 child.users -= 1

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -25,6 +25,8 @@ from omnirt_lab.executors.frames import CHUNK_BYTES, FrameBuffer, FrameWriter
 from omnirt_lab.executors.messages import (
     PROTOCOL,
     VERSION,
+    AskCaches,
+    Caches,
     Check,
     Checked,
     Finished,
@@ -45,6 +47,7 @@ START_S: Final = 120.0
 ANSWER_S: Final = 30.0
 """How long it may take to check a request; some milliseconds are usual."""
 
+_FIGURES_S: Final = 1.0
 _SEND_S: Final = 5.0
 _STOP_S: Final = 1.0
 _TERM_S: Final = 0.5
@@ -79,7 +82,7 @@ class ChildProcess:
         """It has a run that it has not ended."""
         self.pid: int | None = None
         self._inbox: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
-        self._answers: dict[int, queue.SimpleQueue[Checked]] = {}
+        self._answers: dict[int, queue.SimpleQueue[Checked | Caches]] = {}
         self._numbers = itertools.count(1)
         self._greeted = False
         self._ready = threading.Event()
@@ -144,15 +147,20 @@ class ChildProcess:
         ChildDiedError
             If it ends before it answers.
         """
-        number, answers = next(self._numbers), queue.SimpleQueue[Checked]()
-        self._answers[number] = answers
-        try:
+        with self._numbered() as (number, answers):
             self.send(Check(number=number, request=request, directory=directory))
-            error = self._await(answers)
-        finally:
-            del self._answers[number]
-        if error is not None:
-            raise error
+            answer = self._await(answers)
+        if isinstance(answer, Checked) and answer.error is not None:
+            raise error_of(answer.error)
+
+    def find_caches(self) -> Caches | None:
+        """What the child's caches have done and hold; None where it has ended, or does not say it within a second."""
+        with self._numbered() as (number, answers):
+            self.send(AskCaches(number=number))
+            with suppress(queue.Empty):
+                answer = answers.get(timeout=_FIGURES_S)
+                return answer if isinstance(answer, Caches) else None
+        return None
 
     def send(self, message: ToWorker) -> None:
         """Say something; a child that is gone, or takes nothing, is for `receive` to tell."""
@@ -216,12 +224,21 @@ class ChildProcess:
             with suppress(OSError):
                 os.close(descriptor)
 
-    def _await(self, answers: queue.SimpleQueue[Checked]) -> Exception | None:
+    @contextmanager
+    def _numbered(self) -> Iterator[tuple[int, queue.SimpleQueue[Checked | Caches]]]:
+        """A number for a question, and where its answer will be."""
+        number = next(self._numbers)
+        answers = self._answers[number] = queue.SimpleQueue()
+        try:
+            yield number, answers
+        finally:
+            del self._answers[number]
+
+    def _await(self, answers: queue.SimpleQueue[Checked | Caches]) -> Checked | Caches | None:
         deadline_s = time.monotonic() + ANSWER_S
         while True:
             with suppress(queue.Empty):
-                answer = answers.get(timeout=TICK_S)
-                return None if answer.error is None else error_of(answer.error)
+                return answers.get(timeout=TICK_S)
             if self.has_ended:
                 raise self.death()
             if time.monotonic() > deadline_s:
@@ -305,7 +322,7 @@ class ChildProcess:
                 self._greet(message)
             case Ready():
                 self._ready.set()
-            case Checked():
+            case Checked() | Caches():
                 answers = self._answers.get(message.number)
                 if answers is not None:
                     answers.put(message)

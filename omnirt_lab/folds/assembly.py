@@ -132,6 +132,7 @@ def _ended(report: RunReport, state: ReportState) -> RunReport:
             return replace(
                 report,
                 artifacts=data.artifacts,
+                result_key=data.result_key,
                 latent_stats=data.latent_stats,
                 blocks=data.blocks,
                 probe=data.probe,

@@ -214,6 +214,7 @@ def _hit(event: CacheHit, state: ReportState) -> ReportState:
         hits=use.hits + 1,
         saved_ms=_sum_known(use.saved_ms, None if data.saved_ns is None else ms_from_ns(data.saved_ns)),
         size_bytes=_sum_known(use.size_bytes, data.size_bytes),
+        source_run_id=data.source_run_id or use.source_run_id,
     )
     index = _find_open(state, event.stage)
     if index is not None:

@@ -32,6 +32,12 @@ class RunQuery(Record, frozen=True, kw_only=True):
     since_ms: int | None = None
     """Enqueued at this wall-clock time (milliseconds since 1970) or later."""
 
+    seed: int | None = None
+    """Of the first picture."""
+
+    result_key: str | None = None
+    """The whole key of a result."""
+
     prompt: str | None = None
     """A part of the prompt, in upper or lower case."""
 
@@ -191,6 +197,8 @@ def _conditions(query: RunQuery) -> tuple[list[str], list[object]]:
         ("task = ?", query.task),
         ("state = ?", query.state),
         ("enqueued_at_ms >= ?", query.since_ms),
+        ("seed = ?", query.seed),
+        ("json_extract(report, '$.result_key') = ?", query.result_key),
         ("instr(casefold(prompt), ?) > 0", None if query.prompt is None else query.prompt.casefold()),
         ("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", query.tag),
         ("rating >= ?", query.rating),

@@ -6,34 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from omnirt_lab.executors import close_executors
+from omnirt_lab.engine.remembering import CACHE_TYPE, RESULTS
+from omnirt_lab.executors import close_executors, far_cache_figures
 
 if TYPE_CHECKING:
     from omnirt_lab.executors.resources import Resources
 
 
 class Caches:
-    """What stays between runs: resident pipelines, text embeddings and latents of input pictures."""
+    """What stays between runs: resident pipelines, text embeddings, latents of input pictures, and whole results."""
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """Calls, hits, entries, bytes and saved nanoseconds, by cache type."""
-        resources = _resources()
+        """Calls, hits, entries, bytes and saved nanoseconds, by cache type.
+
+        `denoiser_…` are there once such a cache was used. `workers` has the same of each warm child process, by its
+        worker's id.
+        """
         return {
-            "resident_pipeline": msgspec.to_builtins(resources.residency.stats()),
-            "text_embedding": msgspec.to_builtins(resources.text_embeddings.stats()),
-            "image_latents": msgspec.to_builtins(resources.image_latents.stats()),
+            **_resources().cache_figures(),
+            CACHE_TYPE: msgspec.to_builtins(RESULTS.stats()),
+            "workers": far_cache_figures(),
         }
 
     def clear(self) -> None:
         """Forget all embeddings and latents, end child processes, and let go of every resident pipeline.
 
-        What a run is using stays in memory until it has ended.
+        What a run is using stays in memory until it has ended. Results are runs of the history, and stay there.
         """
         close_executors()
-        resources = _resources()
-        resources.text_embeddings.clear()
-        resources.image_latents.clear()
-        resources.residency.clear()
+        _resources().clear()
+        RESULTS.clear()
 
     def __repr__(self) -> str:
         return f"<Caches {self.stats()}>"

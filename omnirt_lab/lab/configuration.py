@@ -27,6 +27,7 @@ class Configured:
         resident_pipeline_bytes: int | None = None,
         text_embedding_cache: bool | None = None,
         image_latent_cache: bool | None = None,
+        result_cache: bool | None = None,
         memory_check: bool | None = None,
     ) -> Settings:
         """Change settings of this process, and return all of them; what is left out stays as it is.
@@ -67,6 +68,11 @@ class Configured:
             False has each run encode its texts; what is kept stays, for when it is on again.
         image_latent_cache
             False has each run encode its input pictures, likewise.
+        result_cache
+            True answers a run with an explicit seed from the history, if the same run is there: the same request,
+            model files, adapters, versions, threads and device. It is a run of its own, whose report names the one that
+            made the pictures; nothing is loaded. Off by default; `result_cache=…` of a call goes before it. Runs that
+            share a call, and those in other processes, are made in any case, and so is a replay.
 
         memory_check
             False has runs tried that, by an estimate made before loading, certainly need more memory than there is.
@@ -93,5 +99,6 @@ class Configured:
             resident_pipeline_bytes=resident_pipeline_bytes,
             text_embedding_cache=text_embedding_cache,
             image_latent_cache=image_latent_cache,
+            result_cache=result_cache,
             memory_check=memory_check,
         )

@@ -57,6 +57,8 @@ quantization
     Hold the denoiser's weights in `int8`, `int4`, `float8` (torchao) or `nf4` (bitsandbytes).
 denoiser_cache, denoiser_cache_options
     Use what earlier steps have computed: `first_block`, `taylorseer`, `magcache`, `pab`; and the cache's own arguments.
+result_cache
+    True: answer from the history if the same run was made before; needs a seed. False: make it in any case.
 adapters
     LoRAs to lay over the model for this run.
 execution_mode, backend
@@ -102,6 +104,7 @@ class RequestOptions(TypedDict, total=False):
     denoiser_cache: DenoiserCache
     denoiser_cache_options: dict[str, Json]
     adapters: Sequence[Adapter]
+    result_cache: bool
     execution_mode: ExecutionMode
     timeout_s: float
     backend: str

@@ -218,7 +218,7 @@ def _of_report(report: records.RunReport) -> Recorded:
     }
     options = {name: resolved[name] for name in _PINNED_OPTIONS if isinstance(resolved.get(name), int | float)}
     pinned["options"] = options | report.request.config.options
-    config = replace(report.request.config, seed=report.generators[0].seed, **pinned)
+    config = replace(report.request.config, seed=report.generators[0].seed, result_cache=False, **pinned)
     return Recorded(
         request=replace(report.request, config=config),
         files=tuple(STORES.read(artifact.sha256) for artifact in report.artifacts),
@@ -298,7 +298,7 @@ def _of_facts(facts: PictureFacts, content: bytes) -> Recorded:
         )
     seed = facts.seed if config.seed is None else config.seed
     return Recorded(
-        request=replace(facts.request, config=replace(config, seed=seed)),
+        request=replace(facts.request, config=replace(config, seed=seed, result_cache=False)),
         files=(content,),
         first_file=facts.seed - seed,
         facts={f"environment.packages.{name}": version for name, version in facts.packages.items()},

@@ -138,6 +138,7 @@ def _add_memory_options(parser: argparse.ArgumentParser) -> None:
         ("--vae-slicing", "decode one picture after the other"),
         ("--vae-tiling", "decode large pictures tile by tile"),
         ("--channels-last", "hold the weights of convolutions with the channels last"),
+        ("--result-cache", "answer from the history if the same run was made before; needs --seed"),
     ):
         add(name, action="store_true", default=None, dest=name[2:].replace("-", "_"), help=text)
 
@@ -221,7 +222,7 @@ LISTED_RUNS: Final = 20
 RUN_OPTIONS: Final = (
     "model", "task", "steps", "seed", "guidance_scale", "negative_prompt", "num_images", "scheduler", "dtype", "device",
     "image", "mask", "strength", "num_frames", "fps", "audio_length_s", "preset", "denoiser_cache", "offload",
-    "device_map", "quantization", "compile", "vae_slicing", "vae_tiling", "channels_last",
+    "device_map", "quantization", "compile", "vae_slicing", "vae_tiling", "channels_last", "result_cache",
     "execution_mode",
 )  # fmt: skip
 

@@ -37,6 +37,7 @@ def shape_of(request: GenerateRequest) -> GenerateRequest | None:
         or config.execution_mode != "legacy_call"
         or config.num_images != 1
         or config.denoiser_cache is not None
+        or config.result_cache
         or inputs.image is not None
         or inputs.mask is not None
         or not all(isinstance(value, bool | int | float) for value in config.options.values())

@@ -141,7 +141,7 @@ def _cached_hub_ids(cache_dir: Path | None) -> list[str]:
 
 
 def _read_folder(name: str, folder: Path, *, kind: ModelKind) -> ModelSource:
-    return _describe_folder(name, folder, kind, _folder_revision(folder))
+    return _describe_folder(name, folder, kind, folder_revision(folder))
 
 
 @lru_cache(maxsize=64)
@@ -164,7 +164,8 @@ def _describe_folder(name: str, folder: Path, kind: ModelKind, revision: str) ->
     )
 
 
-def _folder_revision(folder: Path) -> str:
+def folder_revision(folder: Path) -> str:
+    """A digest of the files' names, sizes and times."""
     digest = hashlib.sha256()
     for path, stat in sorted(_files_in(str(folder)), key=lambda found: found[0].split(os.sep)):  # noqa: PTH206
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from diffusers.models.cache_utils import CacheMixin
 from omnirt_lab.errors import InvalidRequestError, NotAvailableError, UnknownOptionError
 from omnirt_lab.pipelines.setup import denoisers_of
 from omnirt_lab.pipelines.sink import Sink
-from omnirt_lab.records import CacheHitData, CacheMissData, Config, DenoiserCache, Json, WarningData
+from omnirt_lab.records import CacheHitData, CacheMissData, Config, DenoiserCache, Json, Record, WarningData
 
 _CONFIGS: Final[dict[DenoiserCache, str]] = {
     "first_block": "FirstBlockCacheConfig",
@@ -82,6 +83,7 @@ class CacheCounter:
     computed: int = 0
     hits: int = 0
     misses: int = 0
+    saved_ns: int = 0
     _whole_ns: dict[str, int] = field(default_factory=dict)
     """Component → the time of its latest call that computed all."""
 
@@ -106,6 +108,7 @@ class CacheCounter:
             self.hits += 1
             whole_ns = self._whole_ns.get(name)
             saved_ns = None if took_ns is None or whole_ns is None else whole_ns - took_ns
+            self.saved_ns += saved_ns or 0
             sink.emit(CacheHitData(cache_type=self.cache_type, component=name, saved_ns=saved_ns))
         else:
             self.misses += 1
@@ -125,6 +128,44 @@ class CacheCounter:
                 hint="Make more steps, or set its denoiser_cache_options, such as a higher threshold.",
             ),
         )
+
+
+class DenoiserCacheStats(Record, frozen=True, kw_only=True):
+    """What one kind of cache has spared in this process; it is switched on by each call, and holds nothing after it."""
+
+    calls: int
+
+    hits: int
+
+    saved_ns: int
+
+
+class DenoiserCacheFigures:
+    """The counters of all calls that have ended, added up; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_type: dict[str, DenoiserCacheStats] = {}
+
+    def add(self, counter: CacheCounter) -> None:
+        """Add what a call has counted."""
+        with self._lock:
+            before = self._by_type.get(counter.cache_type) or DenoiserCacheStats(calls=0, hits=0, saved_ns=0)
+            self._by_type[counter.cache_type] = DenoiserCacheStats(
+                calls=before.calls + counter.hits + counter.misses,
+                hits=before.hits + counter.hits,
+                saved_ns=before.saved_ns + counter.saved_ns,
+            )
+
+    def stats(self) -> dict[str, DenoiserCacheStats]:
+        """Cache type → figures, of those that were used."""
+        with self._lock:
+            return dict(self._by_type)
+
+    def clear(self) -> None:
+        """Start the figures anew."""
+        with self._lock:
+            self._by_type.clear()
 
 
 @dataclass

@@ -75,7 +75,7 @@ def module_state(module: torch.nn.Module) -> Hashable:
     """The key of the module as it stands now; equal keys mean that equal inputs give bit-equal outputs."""
     parts = _parts(module)
     state = tuple(_part_state(part) for part in parts)
-    return state, tensors_state(_tensors(parts)), _attention_of(module), _process_settings()
+    return state, tensors_state(_tensors(parts)), _attention_of(module), process_settings()
 
 
 def attributes_state(module: torch.nn.Module) -> Hashable:
@@ -202,7 +202,8 @@ def _attention_of(module: torch.nn.Module) -> Hashable:
     return getattr(vars(module).get("config"), "_attn_implementation", None)
 
 
-def _process_settings() -> Hashable:
+def process_settings() -> Hashable:
+    """The key of what this process has set that changes bits, whatever the module is."""
     autocast = tuple(
         torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None for kind in ("cpu", "cuda")
     )

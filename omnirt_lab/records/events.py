@@ -90,6 +90,9 @@ class JobFinishedData(Fact, frozen=True, kw_only=True):
     blocks: tuple[BlockTiming, ...] = ()
     """Of a modular pipeline."""
 
+    result_key: str | None = None
+    """32 hex digits over all that decides the result, where the result cache was on; a later run is found by it."""
+
     probe: ProbeCost = msgspec.field(default_factory=ProbeCost)
 
 
@@ -193,6 +196,9 @@ class CacheHitData(Fact, frozen=True, kw_only=True):
     """What the work had cost when it was done, less what the hit cost; None where it was never timed."""
 
     size_bytes: int | None = None
+
+    source_run_id: str | None = None
+    """Of `result`: the run that made what this one answers with."""
 
 
 class CacheMissData(Fact, frozen=True, kw_only=True):

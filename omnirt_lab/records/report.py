@@ -108,6 +108,9 @@ class CacheUse(Record, frozen=True, kw_only=True):
     size_bytes: int | None = None
     """Bytes of the cached values that were used."""
 
+    source_run_id: str | None = None
+    """Of `result`: the run that made what this one has answered with."""
+
     evictions: int = 0
     """Values that had to go in this run to make room."""
 
@@ -244,6 +247,9 @@ class RunReport(Record, frozen=True, kw_only=True):
     environment: Environment | None = None
 
     artifacts: tuple[Artifact, ...] = ()
+
+    result_key: str | None = None
+    """Equal keys mean the same result; None where the result cache was off, and where another run made the result."""
 
     latent_stats: LatentStats | None = None
 

@@ -148,6 +148,9 @@ class Config(Record, frozen=True, kw_only=True):
     denoiser_cache_options: dict[str, Json] = {}
     """Arguments of the cache's own configuration in diffusers, by its names: `threshold`, `cache_interval` …"""
 
+    result_cache: bool | None = None
+    """Answer from the history where the same run was made before; needs a seed. None: as the process is set."""
+
     execution_mode: ExecutionMode = "legacy_call"
 
     timeout_s: Timeout | None = None

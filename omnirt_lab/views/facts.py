@@ -199,6 +199,7 @@ def cache_lines(report: RunReport) -> tuple[str, ...]:
     return tuple(
         f"{visible(use.cache_type)}: {use.hits:,} of {use.calls:,} hit"
         + (f", {numbers.saving(use.saved_ms)}" if use.saved_ms is not None else "")
+        + (f", made by run {use.source_run_id}" if use.source_run_id is not None else "")
         + (f", {use.evictions:,} let go" if use.evictions else "")
         + (f", {numbers.size(use.freed_bytes)} freed" if use.freed_bytes is not None else "")
         for use in report.cache_details

@@ -164,6 +164,7 @@ def test_a_cleared_cache_and_a_closed_lab_have_no_child(lab: Lab) -> None:
         end()
 
         assert child.has_ended
+        assert lab.cache.stats()["workers"] == {}
         assert children() == []
 
 

@@ -71,7 +71,7 @@ def test_each_cache_can_be_switched_off_and_on_again_and_says_so(lab: Lab, pictu
 
         assert result.images[0].tobytes() == expected.images[0].tobytes()
         assert set(_uses(result)) == set(names.values()) - {cache_type}
-        assert [name for name, figures in stats.items() if not figures["is_enabled"]] == [cache_type]
+        assert [name for name in names.values() if not stats[name]["is_enabled"]] == [cache_type]
         assert lab.cache.stats()[cache_type]["is_enabled"]
 
 

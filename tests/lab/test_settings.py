@@ -163,6 +163,7 @@ def test_a_denoiser_cache_reports_the_calls_that_it_really_spared_and_is_gone_af
     flux = {**FLUX, "model": models["flux"]}
     plain = lab.generate(PROMPT, **flux)
     inside = _pipeline(models["flux"]).transformer.single_transformer_blocks[-1].attn.to_q
+    before = lab.cache.stats().get(f"denoiser_{kind}", {})
 
     with Calls(inside) as computed:
         report = lab.generate(PROMPT, **flux, denoiser_cache=kind, denoiser_cache_options=CACHES[kind]).report
@@ -171,6 +172,8 @@ def test_a_denoiser_cache_reports_the_calls_that_it_really_spared_and_is_gone_af
     assert use.calls == 12
     assert 0 < use.hits == 12 - computed.count
     assert use.saved_ms is not None
+    figures = lab.cache.stats()[f"denoiser_{kind}"]
+    assert (figures["calls"] - before.get("calls", 0), figures["hits"] - before.get("hits", 0)) == (12, use.hits)
     assert f"denoiser_{kind}" in report.cache_hits
     assert report.config_resolved["denoiser_cache"]["kind"] == kind
     assert report.warnings == ()

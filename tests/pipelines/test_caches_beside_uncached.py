@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -36,13 +38,16 @@ class CachedBesideUncached(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.caches = [TextEmbeddingCache(budget_bytes=10_000), ImageLatentCache(budget_bytes=60_000)]
+        self.load()
+        self.inputs = "a red circle", 0, 0
+
+    def load(self):
         self.cached, self.bare = (with_task_class(tiny.build("sd"), StableDiffusionImg2ImgPipeline) for _ in range(2))
         for pipeline in self.twins:
             pipeline.set_progress_bar_config(disable=True)
-        self.caches = [TextEmbeddingCache(budget_bytes=10_000), ImageLatentCache(budget_bytes=60_000)]
         self.dtype = torch.float32
         self.has_lora = False
-        self.inputs = "a red circle", 0, 0
 
     @property
     def twins(self):
@@ -89,6 +94,13 @@ class CachedBesideUncached(RuleBasedStateMachine):
     def replace(self, place, layer):
         for module, weight in self.weights(place, layer):
             module.weight = torch.nn.Parameter(weight.detach() * 0.75)
+
+    @rule()
+    def evict(self):
+        """Both go from memory and are loaded again, with the same weights, perhaps at the same addresses."""
+        del self.cached, self.bare
+        gc.collect()
+        self.load()
 
     @rule(dtype=st.sampled_from([torch.float32, torch.bfloat16]))
     def move(self, dtype):
