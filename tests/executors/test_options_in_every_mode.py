@@ -206,7 +206,8 @@ def test_a_dry_run_foresees_what_the_run_is_given_in_this_mode(
 
     foreseen = lab.generate(PROMPT, dry_run=True, **options, **tiny.SIZES["sdxl"])
 
-    assert foreseen == lab.validate(PROMPT, **options, **tiny.SIZES["sdxl"])
+    validated = lab.validate(PROMPT, **options, **tiny.SIZES["sdxl"])
+    assert (foreseen.request, foreseen.config_resolved) == (validated.request, validated.config_resolved)
     assert len(lab.history()) == before
     for word in ("num_inference_steps", "scheduler", "preset", "width"):
         assert foreseen.config_resolved[word] == report.config_resolved[word]
