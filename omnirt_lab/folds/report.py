@@ -167,6 +167,8 @@ def _stage_ended(event: StageEnd, state: ReportState) -> ReportState:
         state = _with_stage(state, index, end_t_ns=event.t_ns, peak_bytes=data.peak_bytes, memory_kind=data.memory_kind)
         device = HOST if data.memory_kind == "rss" else state.measured.stages[index].device
         state = _with_reading(state, device, data.memory_kind, data.peak_bytes)
+        for other, peak_bytes in data.other_peak_bytes.items():
+            state = _with_reading(state, other, data.memory_kind, peak_bytes)
     return state if data.resolved is None else replace(state, resolved=data.resolved)
 
 

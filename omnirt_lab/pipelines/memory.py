@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import psutil
@@ -158,3 +159,11 @@ def meter_for(device: torch.device | str) -> MemoryMeter:
     if device.type == "mps":
         return MpsAllocator()
     return LinuxRss() if sys.platform == "linux" else PortableRss()
+
+
+def further_meters(meter: MemoryMeter, devices: Iterable[str | None]) -> tuple[MemoryMeter, ...]:
+    """Meters of the other GPUs among these devices, where `meter` is of one."""
+    if meter.kind != "cuda_allocator":
+        return ()
+    names = dict.fromkeys(name for name in devices if name is not None and name != meter.device)
+    return tuple(CudaAllocator(torch.device(name)) for name in names if torch.device(name).type == "cuda")

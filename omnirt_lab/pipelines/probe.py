@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 
 from omnirt_lab.pipelines.device_clock import clock_for
 from omnirt_lab.pipelines.interception import Interception
-from omnirt_lab.pipelines.memory import MemoryMeter, meter_for
+from omnirt_lab.pipelines.memory import MemoryMeter, further_meters, meter_for
 from omnirt_lab.pipelines.occupancy import occupied
 from omnirt_lab.pipelines.preview_decoding import find_decoder
 from omnirt_lab.pipelines.previews import Previews, PreviewViewer
@@ -57,7 +57,9 @@ class Probe:
     interceptors
         Stand between the pipeline and the component calls that they want, the first one innermost.
     meter
-        None measures the device that the pipeline runs on.
+        None measures the device that the pipeline runs on, and the other GPUs that its components are on.
+    others
+        Meters of further devices, of the same kind as `meter`; with that alone.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Probe:
         *,
         interceptors: Sequence[CallInterceptor] = (),
         meter: MemoryMeter | None = None,
+        others: Sequence[MemoryMeter] = (),
     ) -> None:
         self._pipeline = pipeline
         self._interceptors = tuple(interceptors)
         self._meter = meter
+        self._others = tuple(others)
 
     @contextmanager
     def watch(
@@ -122,12 +126,21 @@ class Probe:
     ) -> WatchedCall:
         device = execution_device(self._pipeline)
         meter = self._meter or meter_for(device)
-        log = StageLog(sink, meter, clock_for(device, sink.now_ns))
+        others = self._others if self._meter is not None else further_meters(meter, (site.device for site in sites))
+        log = StageLog(sink, meter, clock_for(device, sink.now_ns), others)
         denoiser_class = next((site.class_name for site in sites if site.is_denoiser), None)
         previews = None
         if viewer is not None:
             previews = Previews(viewer, sink, partial(find_decoder, self._pipeline, device))
-        return WatchedCall(sink, log, meter, denoiser_class=denoiser_class, should_stop=should_stop, previews=previews)
+        return WatchedCall(
+            sink,
+            log,
+            meter,
+            denoiser_class=denoiser_class,
+            should_stop=should_stop,
+            previews=previews,
+            others=others,
+        )
 
     def _free_hooks(self) -> None:
         if isinstance(self._pipeline, DiffusionPipeline):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -55,11 +55,19 @@ class StageLog:
     At most one is open. What lies between two of them is reported when the next one starts, as a stage of its own:
     `prepare` before denoising work and `postprocess` after it. What is known at one moment is emitted together. The
     time that this takes falls outside of the components' stages, but where one starts, inside.
+
+    Parameters
+    ----------
+    others
+        Meters of further devices with components, of the same kind; their peaks are told with every stage.
     """
 
-    def __init__(self, sink: Sink, meter: MemoryMeter, clock: DeviceClock | None) -> None:
+    def __init__(
+        self, sink: Sink, meter: MemoryMeter, clock: DeviceClock | None, others: Sequence[MemoryMeter] = ()
+    ) -> None:
         self._sink = sink
         self._meter = meter
+        self._others = tuple(others)
         self._clock = clock
         self._spans: list[MarkedSpan] = []
         self._skipped_ns = 0
@@ -77,7 +85,7 @@ class StageLog:
 
     def begin_call(self) -> None:
         """Let the first gap start now."""
-        self._meter.mark_peak()
+        self._mark_peaks()
         self._gap_start = self._call_start = self.mark()
 
     @contextmanager
@@ -107,7 +115,8 @@ class StageLog:
         self._spans.append(MarkedSpan(stage.name, stage.start, end))
         with self._sink.together():
             self._emit_end(stage.name, stage.device, end)
-            emit_reading(self._meter, self._sink)
+            for meter in (self._meter, *self._others):
+                emit_reading(meter, self._sink)
 
     def fail(self, error: BaseException) -> None:
         """End the open stage with the exception that is passing through it."""
@@ -152,7 +161,7 @@ class StageLog:
         call_ns = self._gap_start.t_ns + gap_ns - self._call_start.t_ns
         if gap_ns < SLIVER_NS and self._skipped_ns + gap_ns <= SLIVERS_SHARE * call_ns:
             self._skipped_ns += gap_ns
-            self._meter.mark_peak()
+            self._mark_peaks()
             return
         self._sink.emit(StageStartData(), stage=name, t_ns=self._gap_start.t_ns)
         end = self.mark()
@@ -165,13 +174,20 @@ class StageLog:
         self._emit_error(name, error, self.mark())
 
     def _emit_end(self, name: str, device: str | None, end: Mark) -> None:
-        peak_bytes = self._meter.take_peak() if device in (None, self._meter.device) else None
+        others = {meter.device: peak for meter in self._others if (peak := meter.take_peak()) is not None}
+        peak_bytes = self._meter.take_peak() if device in (None, self._meter.device) else others.pop(device, None)
         if peak_bytes is not None and self._peak_before is not None:
             peak_bytes = max(peak_bytes, self._peak_before)
         self._peak_before = None
-        kind = None if peak_bytes is None else self._meter.kind
-        self._sink.emit(StageEndData(peak_bytes=peak_bytes, memory_kind=kind), stage=name, t_ns=end.t_ns)
+        kind = None if peak_bytes is None and not others else self._meter.kind
+        data = StageEndData(peak_bytes=peak_bytes, memory_kind=kind, other_peak_bytes=others)
+        self._sink.emit(data, stage=name, t_ns=end.t_ns)
+        self._mark_peaks()
+
+    def _mark_peaks(self) -> None:
         self._meter.mark_peak()
+        for meter in self._others:
+            meter.mark_peak()
 
     def _emit_error(self, name: str, error: BaseException, end: Mark) -> None:
         data = StageErrorData(type=type(error).__name__, message=str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic_ns
 from types import MappingProxyType
 from typing import Any, Final
@@ -41,6 +41,8 @@ class WatchedCall:
         before and can tell at no cost, or, where no denoiser is known, before the solver steps.
     previews
         Where somebody may want some. They are made between two steps, when the denoiser is called.
+    others
+        Meters of further devices with components, which are read before the call and at each stage's end.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class WatchedCall:
         denoiser_class: str | None,
         should_stop: Callable[[], bool],
         previews: Previews | None = None,
+        others: Sequence[MemoryMeter] = (),
     ) -> None:
         self._sink = sink
         self._log = log
         self._meter = meter
+        self._others = tuple(others)
         self._should_stop = should_stop
         self._previews = previews
         self._denoising = Denoising(log, denoiser_class=denoiser_class, device=meter.device)
@@ -88,7 +92,8 @@ class WatchedCall:
 
     def begin(self, entered_ns: int) -> None:
         """Read the baseline and start the clock of the call; getting ready has taken the time since `entered_ns`."""
-        emit_reading(self._meter, self._sink, is_baseline=True)
+        for meter in (self._meter, *self._others):
+            emit_reading(meter, self._sink, is_baseline=True)
         self._sampler.start()
         self._overhead_ns += self._sink.now_ns() - entered_ns
         self._log.begin_call()

@@ -138,6 +138,9 @@ class StageEndData(Fact, frozen=True, kw_only=True):
 
     memory_kind: MemoryKind | None = None
 
+    other_peak_bytes: dict[str, int] = {}
+    """Device → the same, of each further device that has components."""
+
     resolved: Resolved | None = None
     """Only where the stage made it known: the end of `load`."""
 

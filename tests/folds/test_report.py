@@ -115,6 +115,19 @@ def test_figures_of_another_kind_are_not_mixed_in():
     assert [sample.device for sample in memory.samples] == ["cuda:0"]
 
 
+def test_each_device_has_the_highest_peak_of_any_stage():
+    tape = Tape().enqueue().start()
+    for first, second in ((5, 70), (6, 60)):
+        tape.add(StageStartData(device="cuda:0"), stage="denoise")
+        peaks = StageEndData(peak_bytes=first, memory_kind="cuda_allocator", other_peak_bytes={"cuda:1": second})
+        tape.add(peaks, stage="denoise")
+
+    memory = report_of(tape.events).memory
+
+    assert memory.kind == "cuda_allocator"
+    assert memory.peak_bytes == {"cuda:0": 6, "cuda:1": 70}
+
+
 def test_a_resident_set_peak_belongs_to_the_host_whatever_the_stage_ran_on():
     tape = Tape().enqueue().start().stage("denoise", 5.0, device="cuda:0", peak_mib=700)
 

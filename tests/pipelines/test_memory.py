@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
 import torch
 
-from omnirt_lab.pipelines.memory import LinuxRss, PortableRss, meter_for
+from omnirt_lab.pipelines.memory import LinuxRss, PortableRss, further_meters, meter_for
 from omnirt_lab.pipelines.memory_sampling import MemorySampler, emit_reading
-from omnirt_lab.records import Memory, MemoryData, MemoryKind
+from omnirt_lab.pipelines.probe import Probe
+from omnirt_lab.records import Memory, MemoryData, MemoryKind, StageEnd
+from tests.pipelines import tiny
 from tests.pipelines.recording import RecordingSink
 
 MIB = 1024 * 1024
@@ -74,6 +76,49 @@ def test_without_a_mark_there_is_no_peak():
 
 
 @linux_only
+class TensorsOf:
+    """Counts what a component's calls take, as if the component alone was on this device."""
+
+    kind = "cuda_allocator"
+
+    def __init__(self, device: str, component: torch.nn.Module) -> None:
+        self.device = device
+        self._peak = 0
+        component.register_forward_hook(self._add)
+
+    def _add(self, _module: torch.nn.Module, _args: object, output: Any) -> None:
+        self._peak = max(self._peak, output[0].nbytes)
+
+    def read(self) -> int | None:
+        return 0
+
+    def mark_peak(self) -> None:
+        self._peak = 0
+
+    def take_peak(self) -> int | None:
+        return self._peak
+
+
+def test_devices_of_one_call_have_peaks_and_baselines_of_their_own():
+    pipeline, sink = tiny.build("sd"), RecordingSink()
+    first = TensorsOf("cuda:0", pipeline.text_encoder)
+    second = TensorsOf("cuda:1", pipeline.unet)
+
+    with Probe(pipeline, meter=first, others=[second]).watch(sink):
+        pipeline(**tiny.call_options("sd", steps=2))
+
+    peaks: dict[str, int] = {}
+    for event in sink.of(StageEnd):
+        for device, peak in event.data.other_peak_bytes.items():
+            peaks[device] = max(peak, peaks.get(device, 0))
+    assert peaks == {"cuda:1": 2 * 4 * 32 * 32 * 4}
+    assert {event.data.device for event in sink.of(Memory) if event.data.is_baseline} == {"cuda:0", "cuda:1"}
+
+
+def test_only_other_gpus_are_further_devices():
+    assert further_meters(LinuxRss(), ["cpu", "cuda:1", None]) == ()
+
+
 def test_the_portable_meter_reads_the_same_resident_set_and_no_peak():
     portable = PortableRss()
     portable.mark_peak()
