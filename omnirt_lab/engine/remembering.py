@@ -96,11 +96,11 @@ class RememberedExecution:
         """Answer, or do the work."""
         if not _is_wanted(self._request):
             return self._execute()
-        key = self._find_key()
-        return self._execute_unknown() if key is None else self._find_or_execute(key)
-
-    def _find_or_execute(self, key: str) -> JobFinishedData:
         begun_ns = self._writer.now_ns()
+        key = self._find_key()
+        return self._execute_unknown() if key is None else self._find_or_execute(key, begun_ns)
+
+    def _find_or_execute(self, key: str, begun_ns: int) -> JobFinishedData:
         found = self._find(key)
         if found is not None:
             return self._answer(found, begun_ns)
@@ -158,7 +158,8 @@ class RememberedExecution:
                 execution_mode=self._request.config.execution_mode,
                 environment=environment(),
                 resolved=_resolved(found),
-            )
+            ),
+            t_ns=begun_ns,
         )
         saved_ns = None
         if found.duration_ms is not None:

@@ -23,6 +23,7 @@ from omnirt_lab.records import (
     StageErrorData,
     StageStartData,
     StepData,
+    WarningData,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class SharedWriter:
     """A `RunWriter` that appends each event to several jobs, by each job's own clock and with its own facts.
 
-    Its clock is `time.monotonic_ns`. What is counted once, a hit or miss of a cache, is told to the first job alone.
+    Its clock is `time.monotonic_ns`. What is counted once, as a hit of a cache is, is told to the first job alone.
     A job that is to be cancelled ends when that is noticed, and the others go on.
     """
 
@@ -74,7 +75,7 @@ class SharedWriter:
         self._follow(data, stage)
         at_ns = self.now_ns() if t_ns is None else t_ns
         live = self._live
-        for writer in live[:1] if isinstance(data, CacheHitData | CacheMissData) else live:
+        for writer in live[:1] if _counts_once(data) else live:
             writer.emit(self._own(data, writer), stage=stage, t_ns=max(0, at_ns - writer.zero_ns))
 
     @contextmanager
@@ -128,3 +129,10 @@ class SharedWriter:
         for stage in reversed(self._open_stages):
             writer.emit(data, stage=stage)
         writer.finish(JobCancelledData(reason="requested"))
+
+
+def _counts_once(data: EventData) -> bool:
+    """Whether it is a cache's hit, miss or eviction, which are as many as the call has, whoever shares it."""
+    return isinstance(data, CacheHitData | CacheMissData) or (
+        isinstance(data, WarningData) and data.eviction is not None
+    )

@@ -12,7 +12,8 @@ from PIL import Image
 from omnirt_lab import Lab
 from omnirt_lab.engine import build_request
 from omnirt_lab.engine.gathering import company_of
-from omnirt_lab.records import RunReport
+from omnirt_lab.executors.shared_writer import SharedWriter
+from omnirt_lab.records import Eviction, JobFinishedData, RunReport, WarningData
 from tests.pipelines import tiny
 
 PROMPTS = ("a red circle", "a star", "blue")
@@ -43,3 +44,18 @@ def test_every_family_draws_in_company_what_it_draws_alone(family: str, tmp_path
             assert alone.latent_stats is not None
             assert report.latent_stats.shape == alone.latent_stats.shape
         assert lab.replay(jobs[1].run_id, progress=False).verdict == "bit_exact"
+
+
+def test_a_model_that_went_for_a_shared_call_went_once():
+    eviction = Eviction(cache_type="resident_pipeline", name="sd", device="cpu", size_bytes=700)
+    with Lab() as lab:
+        jobs = [lab.journal.enqueue(build_request(prompt, {}), is_async=True) for prompt in PROMPTS]
+        writers = lab.journal.claim_all([job.job_id for job in jobs], lab.engine.worker)
+        shared = SharedWriter(writers)
+        shared.emit(WarningData(code="pipeline_evicted", message="sd was let go", eviction=eviction))
+        shared.emit(WarningData(code="float16_on_cpu", message="slow"))
+
+        reports = [writer.finish(JobFinishedData()) for writer in writers]
+
+    assert [len(report.warnings) for report in reports] == [2, 1, 1]
+    assert [sum(use.evictions for use in report.cache_details) for report in reports] == [1, 0, 0]
