@@ -225,7 +225,10 @@ def _stage_ended(event: StageEnd, job: ActiveJob, tally: SeriesState) -> ActiveJ
     if data.memory_kind == "rss":
         device = HOST
     job = _with_stage(job, index, end_t_ns=event.t_ns)
-    return _with_reading(tally, job, device, data.memory_kind, data.peak_bytes)
+    job = _with_reading(tally, job, device, data.memory_kind, data.peak_bytes)
+    for other, peak_bytes in data.other_peak_bytes.items():
+        job = _with_reading(tally, job, other, data.memory_kind, peak_bytes)
+    return job
 
 
 @_follow.register

@@ -264,6 +264,18 @@ def test_a_process_s_resident_memory_is_never_an_accelerator_s():
     assert series.peak_bytes(counted(tape.events)) == {("rss", "cpu"): 700}
 
 
+def test_each_device_of_one_run_has_a_peak():
+    tape = Tape().enqueue().start()
+    tape.add(StageStartData(device="cuda:0"), stage="denoise")
+    peaks = StageEndData(peak_bytes=700, memory_kind="cuda_allocator", other_peak_bytes={"cuda:1": 900})
+    tape.add(peaks, stage="denoise")
+
+    assert series.peak_bytes(counted(tape.events)) == {
+        ("cuda_allocator", "cuda:0"): 700,
+        ("cuda_allocator", "cuda:1"): 900,
+    }
+
+
 def test_the_hundred_and_first_model_counts_as_other_and_the_first_keep_their_names():
     state = SeriesState()
     for index in range(150):
