@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +15,10 @@ from typing import Any, Final
 import psutil
 import torch
 from diffusers import DiffusionPipeline
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from omnirt_lab.pipelines.memory import meter_for
 from omnirt_lab.pipelines.module_state import tensors_of
+from omnirt_lab.pipelines.weights import held_in
 from omnirt_lab.records import MemoryKind
 
 SHARE_OF_HOST: Final = 0.5
@@ -52,7 +52,7 @@ def held_bytes(pipeline: DiffusionPipeline) -> dict[str, int]:
     storages: dict[tuple[str, int], int] = {}
     for module in modules:
         for tensor in tensors_of(module):
-            storages.update(_storage(part) for part in _parts(tensor))
+            storages.update(_storage(part) for part in held_in(tensor))
     held: dict[str, int] = {}
     for (device, _), size_bytes in storages.items():
         held[device] = held.get(device, 0) + size_bytes
@@ -106,17 +106,6 @@ def _host_bytes() -> int:
     with suppress(OSError, ValueError):  # there is none, or it says `max`
         return min(total_bytes, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
     return total_bytes
-
-
-def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors that hold the values: a quantised one keeps its numbers and scales in others."""
-    whole: object = tensor
-    if not is_traceable_wrapper_subclass(whole):
-        yield tensor
-        return
-    names, _ = whole.__tensor_flatten__()
-    for name in names:
-        yield from _parts(getattr(tensor, name))
 
 
 def _storage(tensor: torch.Tensor) -> tuple[tuple[str, int], int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from omnirt_lab.pipelines.fingerprints import fingerprint
 from omnirt_lab.pipelines.module_state import is_plain, tensors_of, tensors_state
@@ -18,7 +19,7 @@ class WeightFacts:
     """Of a module's parameters; the fingerprint is of its buffers, too."""
 
     dtype: str | None
-    """Names joined by `+` where there are several; None without parameters."""
+    """What the values are held in, joined by `+` where there is more than one; None without parameters."""
 
     held_on: str | None
     """The devices that they are on now, joined likewise."""
@@ -51,13 +52,25 @@ def weight_facts(module: torch.nn.Module) -> WeightFacts:
     return facts
 
 
+def held_in(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The tensors that hold the values: a quantised one keeps its numbers and scales in others."""
+    whole: object = tensor
+    if not is_traceable_wrapper_subclass(whole):
+        yield tensor
+        return
+    names, _ = whole.__tensor_flatten__()
+    for name in names:
+        yield from held_in(getattr(tensor, name))
+
+
 def _read(module: torch.nn.Module) -> WeightFacts:
     parameters = list(module.parameters())
+    held = [part for parameter in parameters for part in held_in(parameter)]
     return WeightFacts(
-        dtype=_joined(parameter.dtype for parameter in parameters),
-        held_on=_joined(parameter.device for parameter in parameters),
+        dtype=_joined(part.dtype for part in held),
+        held_on=_joined(part.device for part in held),
         parameter_count=sum(parameter.numel() for parameter in parameters),
-        parameter_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+        parameter_bytes=sum(part.numel() * part.element_size() for part in held),
         fingerprint=fingerprint(module),
     )
 

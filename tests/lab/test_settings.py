@@ -292,6 +292,9 @@ def test_the_denoisers_weights_are_held_in_fewer_bits_where_torchao_is_installed
     weight = _pipeline(models["flux"], quantization="int8").transformer.transformer_blocks[0].attn.to_q.weight
     assert "Int8" in type(weight).__name__ or "AffineQuantized" in type(weight).__name__
     assert report.config_resolved["quantization"] == "int8"
+    facts = report.components["transformer"]
+    assert facts.dtype == "float32+int8"
+    assert facts.parameter_bytes < 2 * facts.parameter_count
 
 
 @needs_gpu

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from torch.testing._internal.two_tensor import TwoTensor
 
 from omnirt_lab.pipelines.fingerprints import fingerprint
 from omnirt_lab.pipelines.weights import weight_facts
@@ -36,6 +37,17 @@ def test_changed_weights_are_read_again(sd, change):
 
     after = weight_facts(sd.unet)
     assert before.fingerprint != after.fingerprint == fingerprint(sd.unet)
+
+
+def test_of_a_tensor_that_keeps_its_values_in_others_these_are_counted():
+    """As quantised ones do; this one of torch's own tests holds two of its size."""
+    layer = torch.nn.Linear(8, 8, bias=False)
+    layer.weight = torch.nn.Parameter(TwoTensor(torch.zeros(8, 8), torch.zeros(8, 8)))
+
+    facts = weight_facts(layer)
+
+    assert (facts.parameter_count, facts.parameter_bytes) == (64, 2 * 64 * 4)
+    assert (facts.dtype, facts.held_on, facts.fingerprint) == ("float32", "cpu", None)
 
 
 def test_moved_weights_are_read_again(sd):
