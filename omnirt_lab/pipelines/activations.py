@@ -3,6 +3,8 @@
 Two moments count: a denoising step and the VAE's decoding. For each the tensors that live at once are counted in
 units of the largest one, and the counts are fitted to what was measured: peaks of resident memory on a CPU in float32,
 of random Stable Diffusion, SD3, Flux and Wan models of several widths; `benchmarks/memory_estimate.py` measures again.
+In float32 the estimate was within 30 % of each, whichever moment was the larger; in bfloat16, whose convolutions a CPU
+does in copies, between 0.7 and 1 of it.
 On a GPU, which holds no freed memory between two tensors, the estimate should be too high; that was not measured.
 Text encoders are left out: they need less than either moment.
 """
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from omnirt_lab.pipelines.model_index import patch_size, vae_scale
+from omnirt_lab.pipelines.stored_weights import BYTES_OF
 from omnirt_lab.records import Json
 
 UNCERTAINTY: Final = 3
@@ -68,12 +71,17 @@ class CallShape:
     is_guided: bool
     """Each step predicts with the prompt and without, in one call of the denoiser where the family does that."""
 
-    value_bytes: int
-    """Of one number: 4 in float32, 2 in float16 and bfloat16."""
+    dtype: str
+    """`float32`, `float16` or `bfloat16`."""
 
     vae_slicing: bool = False
 
     vae_tiling: bool = False
+
+    @property
+    def value_bytes(self) -> int:
+        """Of one number."""
+        return BYTES_OF[self.dtype]
 
 
 def denoising_bytes(shape: CallShape, denoiser: Mapping[str, Json], vae: Mapping[str, Json]) -> int | None:
@@ -104,7 +112,8 @@ def decoding_bytes(shape: CallShape, vae: Mapping[str, Json]) -> int | None:
         side = vae.get("sample_size")
         pixels = min(pixels, (side if isinstance(side, int) else _TILE_PX) ** 2)
     rows = 1 if shape.vae_slicing else shape.rows
-    value_bytes = _FLOAT32_BYTES if vae.get("force_upcast") and not is_video else shape.value_bytes
+    is_upcast = shape.dtype == "float16" and vae.get("force_upcast")  # by SDXL; others leave it
+    value_bytes = _FLOAT32_BYTES if is_upcast else shape.value_bytes
     frames = min(shape.frames, _FRAMES_A_CHUNK) if is_video else 1
     at_once = (_DECODED_FRAMES if is_video else _DECODED) * channels * pixels * frames * rows * value_bytes
     outputs = _OUTPUTS * _CHANNELS * shape.width_px * shape.height_px * shape.frames * shape.rows * _FLOAT32_BYTES

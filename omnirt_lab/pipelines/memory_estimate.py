@@ -14,7 +14,7 @@ from omnirt_lab.pipelines.activations import UNCERTAINTY, CallShape, decoding_by
 from omnirt_lab.pipelines.catalog import ModelSource
 from omnirt_lab.pipelines.memory_room import Room, host_room, room_on
 from omnirt_lab.pipelines.model_index import DENOISERS, read_config
-from omnirt_lab.pipelines.stored_weights import BYTES_OF, WeightSize, local_folder, weight_sizes
+from omnirt_lab.pipelines.stored_weights import WeightSize, local_folder, weight_sizes
 from omnirt_lab.records import Config, MemoryNeed
 
 HOST: Final = "cpu"
@@ -132,7 +132,7 @@ def _call_shape(plan: Plan) -> CallShape | None:
         frames=config.num_frames or int(_default(plan, "num_frames") or 1),
         rows=config.num_images * plan.rows,
         is_guided=guidance is not None and guidance > _UNGUIDED,
-        value_bytes=BYTES_OF[config.dtype or _DEFAULT_DTYPE],
+        dtype=config.dtype or _DEFAULT_DTYPE,
         vae_slicing=bool(config.vae_slicing),
         vae_tiling=bool(config.vae_tiling),
     )

@@ -61,7 +61,7 @@ def test_larger_pictures_need_more_and_fewer_bits_less(folders, family):
 
 def test_a_sliced_and_tiled_decoding_needs_less(folders):
     asked = {"width": 1024, "height": 1024, "num_images": 4}
-    shape = CallShape(width_px=1024, height_px=1024, frames=1, rows=4, is_guided=True, value_bytes=4)
+    shape = CallShape(width_px=1024, height_px=1024, frames=1, rows=4, is_guided=True, dtype="float32")
     vae = read_config(folders["sd"] / "vae")
     whole, sliced, tiled = (
         decoding_bytes(shape_, vae)
@@ -75,6 +75,16 @@ def test_a_sliced_and_tiled_decoding_needs_less(folders):
     assert whole > 2 * sliced
     assert sliced > tiled
     assert _activations(folders["sd"], **asked, vae_tiling=True) <= _activations(folders["sd"], **asked)
+
+
+def test_a_decoding_in_fewer_bits_needs_less_unless_it_is_upcast(folders):
+    shape = {"width_px": 1024, "height_px": 1024, "frames": 1, "rows": 1, "is_guided": True}
+    vae = read_config(folders["sdxl"] / "vae") | {"force_upcast": True}
+    float32, bfloat16, float16 = (
+        decoding_bytes(CallShape(**shape, dtype=dtype), vae) for dtype in ("float32", "bfloat16", "float16")
+    )
+
+    assert bfloat16 < float16 == float32
 
 
 def test_more_frames_of_a_video_need_more(folders):
