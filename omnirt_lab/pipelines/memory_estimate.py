@@ -69,12 +69,15 @@ def memory_needs(plan: Plan) -> tuple[MemoryNeed, ...]:
     whole = sum(size.total_bytes for size in sizes.values())
     if plan.device.type == "cpu":
         return (_need(plan, HOST, room_on(plan.device), whole, _largest(moments)),)
-    host = _need(plan, HOST, host_room(), whole, None)  # whatever goes to a GPU is read into the host's memory first
     if config.device_map is not None:
         return (_need(plan, ALL_GPUS, _all_gpus(), whole, _largest(moments)),)
-    room = room_on(plan.device)
-    weights, activations = _at_worst(sizes, moments, config)
-    return (_need(plan, str(plan.device), room, weights, activations), host)
+    weights, activations = most_at_once(sizes, moments, config)
+    on_device = _need(plan, str(plan.device), room_on(plan.device), weights, activations)
+    if (
+        config.offload is None
+    ):  # on its way there it is in the host's memory as pages of its files, which can be dropped
+        return (on_device,)
+    return (on_device, _need(plan, HOST, host_room(), whole, None))
 
 
 def certain_bytes(need: MemoryNeed) -> int:
@@ -93,7 +96,7 @@ def _need(plan: Plan, device: str, room: Room, weights: int, activations: int | 
     )
 
 
-def _at_worst(sizes: Mapping[str, WeightSize], moments: Mapping[str, int], config: Config) -> tuple[int, int | None]:
+def most_at_once(sizes: Mapping[str, WeightSize], moments: Mapping[str, int], config: Config) -> tuple[int, int | None]:
     """The weights and activations that are on the GPU together when most is there."""
     if config.offload is None:
         return sum(size.total_bytes for size in sizes.values()), _largest(moments)

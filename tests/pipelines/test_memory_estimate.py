@@ -15,9 +15,10 @@ from omnirt_lab.pipelines.call_arguments import call_parameters
 from omnirt_lab.pipelines.catalog import get_model
 from omnirt_lab.pipelines.loading import get_pipeline_class
 from omnirt_lab.pipelines.memory_check import memory_warnings, require_memory
-from omnirt_lab.pipelines.memory_estimate import Plan, memory_needs
+from omnirt_lab.pipelines.memory_estimate import Plan, memory_needs, most_at_once
 from omnirt_lab.pipelines.memory_room import host_room
 from omnirt_lab.pipelines.model_index import read_config
+from omnirt_lab.pipelines.stored_weights import WeightSize
 from omnirt_lab.records import Config, MemoryNeed
 from tests.pipelines import tiny, tiny_tasks
 
@@ -91,6 +92,27 @@ def test_more_frames_of_a_video_need_more(folders):
     sizes = {"width": 256, "height": 256}
 
     assert _activations(folders["wan"], **sizes, num_frames=81) > _activations(folders["wan"], **sizes, num_frames=17)
+
+
+@pytest.mark.parametrize(
+    ("offload", "together"),
+    [(None, (230, 60)), ("model", (100, 15)), ("sequential", (30, 60)), ("group", (30, 60))],
+)
+def test_offload_leaves_the_largest_component_or_layer_on_the_gpu(offload, together):
+    sizes = {"unet": WeightSize(100, 10), "vae": WeightSize(20, 5), "text_encoder": WeightSize(110, 30)}
+
+    assert most_at_once(sizes, {"unet": 15, "vae": 60}, Config(offload=offload)) == together
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_and_the_host_need_what_each_holds(folders):
+    plan = _plan(folders["sd"])
+    whole = memory_needs(plan)[0].weight_bytes
+
+    (plain,) = memory_needs(plan.changed(device="cuda"))
+    on_gpu, on_host = memory_needs(plan.changed(device="cuda", offload="model"))
+
+    assert plain.weight_bytes == on_host.weight_bytes == whole > on_gpu.weight_bytes
 
 
 def test_of_a_family_that_was_never_measured_only_the_weights_are_told(folders):
