@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -37,12 +38,13 @@ class Background:
 
     def soon(self, action: Callable[[], None], *, after_ns: int = SOON_NS) -> None:
         """Have `action` called, which must not raise."""
-        if self._thread is not None and not self._thread.is_alive():  # it was left behind by a fork
+        if self._pid != os.getpid():
             self._begin()
         with self._changed:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="omnirt-journal", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="omnirt-journal", daemon=True)
+                thread.start()
+                self._thread = thread  # before that it would wait for one that an interrupt has kept from starting
             due = Due(time.monotonic_ns() + after_ns, next(self._numbers), action)
             heapq.heappush(self._waiting, due)
             if self._waiting[0] is due:
@@ -57,6 +59,7 @@ class Background:
             thread.join()
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._waiting: list[Due] = []
         self._numbers = itertools.count()
