@@ -9,14 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import torch
 from diffusers import DiffusionPipeline
 
 from omnirt_lab.pipelines.memory import meter_for
+from omnirt_lab.pipelines.memory_room import host_room
 from omnirt_lab.pipelines.module_state import tensors_of
 from omnirt_lab.pipelines.weights import held_in
 from omnirt_lab.records import MemoryKind
@@ -26,8 +25,6 @@ SHARE_OF_HOST: Final = 0.5
 
 SHARE_OF_GPU: Final = 0.7
 """The rest is for activations."""
-
-_CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
 _HOST: Final = "cpu"
 
@@ -101,11 +98,8 @@ def _find_trim() -> Callable[[int], Any] | None:
 
 @cache
 def _host_bytes() -> int:
-    """The machine's memory, or as much of it as this container may use."""
-    total_bytes = int(psutil.virtual_memory().total)
-    with suppress(OSError, ValueError):  # there is none, or it says `max`
-        return min(total_bytes, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
-    return total_bytes
+    """Read once: it is asked for in each run, and a limit hardly changes while the process lives."""
+    return host_room().capacity_bytes
 
 
 def _storage(tensor: torch.Tensor) -> tuple[tuple[str, int], int]:
