@@ -70,7 +70,7 @@ AT_ONCE_S = 0.0
 
 MIN_EVENTS_PER_S = 1_000
 
-KEEPS_UP = 0.9
+KEEPS_UP = 0.8
 """Share of what was offered that the driver must take to count as keeping up."""
 
 USABLE = 0.6
