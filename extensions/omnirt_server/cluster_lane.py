@@ -19,8 +19,8 @@ CLUSTER_MODES: Final[tuple[ExecutionMode, ...]] = ("ray",)
 ADDRESS_VARIABLE: Final = "OMNIRT_RAY"
 """Where the lab's processes learn the cluster's address."""
 
-_LEAVE_S: Final = 5.0
-"""How long a kernel may take to give up its jobs, and again to end a cluster of its own."""
+_LEAVE_S: Final = 10.0
+"""How long a kernel may take to give up its jobs and to leave the cluster; one of its own takes 2 s to end."""
 
 _MODULE: Final = "__import__('omnirt_lab.engine.cluster_runner', fromlist=['cluster_runner'])"
 
@@ -87,15 +87,14 @@ class ClusterLane(Lane):
             self._failures, self.trouble = 0, None
 
     async def _leave(self) -> None:
-        """Have the kernel put away what it has of the cluster, and end it."""
+        """Have the kernel give up its jobs and leave the cluster, and kill it."""
         kernel = self._kernel
         if kernel is not None and not kernel.died.is_set():
             try:
                 async with asyncio.timeout(_LEAVE_S):
                     await kernel.execute(f"{_MODULE}.leave()")
-                await kernel.stop(_LEAVE_S)
             except (TimeoutError, RunnerUnavailableError) as error:
-                _log.warning("the runner %s did not leave the cluster, and is killed: %s", kernel.pid, error)
+                _log.warning("the runner %s is killed before it has left the cluster: %s", kernel.pid, error)
         await self._bury()
 
     def _beginning(self) -> str:

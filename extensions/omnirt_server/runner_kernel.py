@@ -100,18 +100,10 @@ class RunnerKernel:
         """Raise KeyboardInterrupt in what it runs."""
         await self._manager.interrupt_kernel()
 
-    async def stop(self, within_s: float) -> None:
-        """Ask the process to end, so that it can put away what it has; kill it when that takes longer."""
-        self._manager.shutdown_wait_time = within_s
-        await self._end(now=False)
-
     async def kill(self) -> None:
         """End the process and what it started, and remove its files. Without effect on one that never started."""
-        await self._end(now=True)
-
-    async def _end(self, *, now: bool) -> None:
         if self._manager.has_kernel:
-            await self._manager.shutdown_kernel(now=now)
+            await self._manager.shutdown_kernel(now=True)
         self._unwatch()
         self.died.set()
         if self._client is not None:  # last, since `execute` waits on it until the process has died

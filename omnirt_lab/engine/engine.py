@@ -172,11 +172,12 @@ class Engine:
         self._spreader.wake()
 
     def abandon(self) -> None:
-        """Give up what runs, which is lost: its threads stop at their next look. Nothing more is taken."""
+        """Give up the jobs that spread, which are lost, and what runs them. Nothing more is taken."""
         self._spreader.rest()
         self.worker.close()
         self.journal.reap_lost()
         close_executors()
+        self._spreader.close(timeout_s=None)
 
     def take(self, job_id: str) -> None:
         """Claim a queued job and run it in this thread to its end; nothing happens if it is not queued any more.

@@ -45,7 +45,7 @@ PAUSE_NS: Final = NS_PER_S
 WATCHED_LINGER_NS: Final = 5 * NS_PER_MS
 """How soon after another event a step of a submitted job is committed: somebody may follow it from elsewhere."""
 
-LINGER_NS: Final = 100 * NS_PER_MS
+LINGER_NS: Final = 200 * NS_PER_MS
 """How soon any event is committed of a job in its caller's own thread, whose watchers hear of it before any commit."""
 
 WATCHED_HEARSAY_NS: Final = 20 * NS_PER_MS
