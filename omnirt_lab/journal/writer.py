@@ -48,11 +48,8 @@ WATCHED_LINGER_NS: Final = 5 * NS_PER_MS
 LINGER_NS: Final = 200 * NS_PER_MS
 """How soon any event is committed of a job in its caller's own thread, whose watchers hear of it before any commit."""
 
-WATCHED_HEARSAY_NS: Final = 20 * NS_PER_MS
-"""How long a submitted job's wish to cancel may go unheard because the store was asked a moment ago."""
-
-HEARSAY_NS: Final = LINGER_NS + 20 * NS_PER_MS
-"""The same for a job in its caller's own thread, which has Ctrl-C: who commits its events hears of the wish."""
+HEARSAY_NS: Final = 20 * NS_PER_MS
+"""How long a wish to cancel may go unheard because the store was asked a moment ago."""
 
 
 class OpenBlocks(threading.local):
@@ -112,7 +109,6 @@ class JobWriter:
         self._should_stop = False
         self._open_blocks = OpenBlocks()
         self._linger_ns = WATCHED_LINGER_NS if job.is_async else LINGER_NS
-        self._hearsay_ns = WATCHED_HEARSAY_NS if job.is_async else HEARSAY_NS
         self._tail = Tail(tail_path(database.path.parent, self.worker_id, job.job_id))
         self._is_flush_coming = False
         self._report: RunReport | None = None
@@ -174,11 +170,11 @@ class JobWriter:
     def is_cancel_requested(self) -> bool:
         """Somebody wants it to stop, or the journal has it as ended. False where the journal cannot be read.
 
-        Whoever stores an event learns this too, so the answer may be as old as `HEARSAY_NS`. Once True it stays so.
+        Whoever stores an event learns this too, so the answer may be as old as 20 ms. Once True it stays so.
         """
         asked_at_ns = self._asked_at_ns  # read before the answer, as another thread sets it after
         now_ns = time.monotonic_ns()
-        if self._should_stop or now_ns - asked_at_ns < self._hearsay_ns:
+        if self._should_stop or now_ns - asked_at_ns < HEARSAY_NS:
             return self._should_stop
         try:
             with self._database.reading(wait_s=EMIT_WAIT_S) as connection:

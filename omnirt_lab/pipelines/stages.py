@@ -102,9 +102,8 @@ class StageLog:
     def start(self, name: str, *, class_name: str | None, device: str | None) -> None:
         """Open a stage."""
         with self._sink.together():
-            self._report_gap(POSTPROCESS if self._has_denoised and name != DENOISE else PREPARE)
+            start = self._report_gap(POSTPROCESS if self._has_denoised and name != DENOISE else PREPARE)
             self._has_denoised = self._has_denoised or name == DENOISE
-            start = self.mark()
             self.open_stage = OpenStage(name, start, device)
             self._sink.emit(StageStartData(class_name=class_name, device=device), stage=name, t_ns=start.t_ns)
 
@@ -156,17 +155,19 @@ class StageLog:
         assert stage is not None
         return stage
 
-    def _report_gap(self, name: str) -> None:
-        gap_ns = self._sink.now_ns() - self._gap_start.t_ns
+    def _report_gap(self, name: str) -> Mark:
+        """Report what lies behind the last stage, up to now, where the next one may start."""
+        end = self.mark()
+        gap_ns = end.t_ns - self._gap_start.t_ns
         call_ns = self._gap_start.t_ns + gap_ns - self._call_start.t_ns
         if gap_ns < SLIVER_NS and self._skipped_ns + gap_ns <= SLIVERS_SHARE * call_ns:
             self._skipped_ns += gap_ns
             self._mark_peaks()
-            return
+            return end
         self._sink.emit(StageStartData(), stage=name, t_ns=self._gap_start.t_ns)
-        end = self.mark()
         self._spans.append(MarkedSpan(name, self._gap_start, end))
         self._emit_end(name, self._meter.device, end)
+        return end
 
     def _report_failed_gap(self, error: BaseException) -> None:
         name = POSTPROCESS if self._has_denoised else PREPARE
