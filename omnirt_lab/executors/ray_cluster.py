@@ -158,6 +158,7 @@ def get_ray() -> Any:
     NotAvailableError
         If it is not installed.
     """
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # else the process's `print` is Ray's from its first message on
     try:
         import ray  # heavy, and an extra
     except ImportError as error:
