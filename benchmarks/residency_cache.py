@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Lab(Path(directory)) as lab:
         rows = [measure(lab, steps) for steps in STEPS]
     emit_report(
-        "residency",
+        "residency_cache",
         rows,
         {
             "a resident pipeline draws the same pictures": all(bool(row["same_pictures"]) for row in rows),
