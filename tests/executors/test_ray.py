@@ -150,6 +150,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     assert started
     assert psutil.wait_procs(started, timeout=DEADLINE_S)[1] == []
     assert _cluster_directories(os.getpid()) == []
+    _wait_until(lambda: not _threads())
     assert not (home / ".ray").exists(), "Ray's token is in no file"
 
 
@@ -365,6 +366,12 @@ def _wait_until(holds: Callable[[], bool]) -> None:
 def _descendants() -> list[psutil.Process]:
     """The processes of this one's cluster."""
     return psutil.Process().children(recursive=True)
+
+
+def _threads() -> list[str]:
+    """Those of this process that a cluster or its runs have started."""
+    own = ("omnirt-ray", "omnirt-spread", "omnirt-run")
+    return [thread.name for thread in threading.enumerate() if thread.name in own]
 
 
 def _cluster_directories(pid: int) -> list[Path]:
