@@ -11,6 +11,7 @@ A conftest that imports the fixtures `browser` (of `tests.browsing`) and `jupyte
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import nbformat
 import pytest
 
+from tests.server.running import wait_for
 from tests.server.serving import Serving, free_port, serving
 
 if TYPE_CHECKING:
@@ -61,6 +63,19 @@ class Notebook:
         self._run_cell(index, waits=True)
         self.wait_until_idle()
         return self.output(index)
+
+    def run_until(self, index: int, pattern: str) -> str:
+        """Run a cell until its output has this pattern, and return its text.
+
+        The kernel hears what is done in the page in a thread beside the one that runs cells, so a quick cell may be
+        first.
+        """
+
+        def found() -> str | None:
+            said = self.run(index).inner_text().strip()
+            return said if re.search(pattern, said) else None
+
+        return wait_for(found, f"cell {index} says {pattern}")
 
     def run_all(self) -> None:
         """Run every cell, in order, to the end."""

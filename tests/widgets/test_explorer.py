@@ -30,6 +30,7 @@ cached, failed = (
 )
 """
 RUN, SELECTION, SELECT, FAILED = 1, 2, 3, 4
+NOTHING = r"^Selection\(start_ms=None, end_ms=None, stage=None, step=None\)$"
 TOTAL_MS = 1079.0
 LEFT_PX, RIGHT_PX = 168, 132
 """Beside the time axis, as `explorer.js` has them."""
@@ -68,6 +69,7 @@ def explorer(notebook: Notebook) -> Locator:
     tab(found, "waterfall").click()
     found.get_by_role("button", name="Whole run").click()
     found.get_by_role("button", name="Clear").click()
+    notebook.run_until(SELECTION, NOTHING)
     return found
 
 
@@ -95,16 +97,12 @@ def drag(notebook: Notebook, explorer: Locator, start_share: float, end_share: f
     mouse.up()
 
 
-def selection(notebook: Notebook) -> str:
-    return notebook.run(SELECTION).inner_text().strip()
-
-
 def test_a_brush_with_the_mouse_reaches_the_next_cell_with_its_figures(notebook: Notebook, explorer: Locator):
     drag(notebook, explorer, 0.25, 0.5)
 
     figures = explorer.locator(".omx-details section", has_text="share of the run")
     figures.get_by_text("whole steps").wait_for()
-    said = selection(notebook)
+    said = notebook.run_until(SELECTION, r"start_ms=\d")
     start_ms, end_ms = (float(number) for number in re.findall(r"_ms=([\d.]+)", said))
     assert start_ms == pytest.approx(0.25 * TOTAL_MS, abs=5)
     assert end_ms == pytest.approx(0.5 * TOTAL_MS, abs=5)
@@ -123,20 +121,19 @@ def test_arrow_keys_plus_minus_and_escape_work_where_jupyter_has_shortcuts_of_it
     for key in ("ArrowDown", "ArrowDown", "Enter"):
         press(key)
     explorer.get_by_role("status").filter(has_text="denoise: 1.01 s").wait_for()
-    assert "stage='denoise'" in selection(notebook)
+    notebook.run_until(SELECTION, "stage='denoise'")
     plot(explorer).focus()
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Shift+ArrowRight", "+", "+"):
         press(key)
     explorer.get_by_role("status").filter(has_text="step 4: ").wait_for()
     ticks = plot(explorer).locator("text").all_inner_texts()
 
-    said = selection(notebook)
+    said = notebook.run_until(SELECTION, "step=3")
 
-    assert "step=3" in said
     assert "start_ms=1.4" in said
     plot(explorer).focus()
     press("Escape")
-    assert selection(notebook) == "Selection(start_ms=None, end_ms=None, stage=None, step=None)"
+    notebook.run_until(SELECTION, NOTHING)
     plot(explorer).focus()
     press("0")
     assert plot(explorer).locator("text").all_inner_texts() != ticks
@@ -152,7 +149,7 @@ def test_a_click_selects_a_stage_with_its_figures_and_events(notebook: Notebook,
     assert [row.split("\t")[1] for row in details.locator("tbody tr").all_inner_texts()] == [
         "stage_start", "stage_end", "memory"
     ]  # fmt: skip
-    assert "stage='vae_decode'" in selection(notebook)
+    notebook.run_until(SELECTION, "stage='vae_decode'")
 
 
 def test_a_cell_selects_and_the_explorer_shows_it(notebook: Notebook, explorer: Locator):

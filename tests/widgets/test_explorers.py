@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,7 @@ def test_in_jupyterlab_what_is_brushed_is_a_dataframe_in_the_next_cell(notebook:
     shown.get_by_text("as a table").click()
     notebook.use_theme("dark")
     notebook.screenshot("sweep-explorer-dark", of=notebook.cell(BRUSH))
-    assert "[(4, 5.0, 'succeeded'), (6, 5.0, 'failed')]" in notebook.run(SELECTION).inner_text()
+    notebook.run_until(SELECTION, re.escape("[(4, 5.0, 'succeeded'), (6, 5.0, 'failed')]"))
     assert shown.get_by_role("group", name="steps, 4 to 6").count() == 1
 
     notebook.run(SET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,9 @@ def headlines_of_run(notebook: Notebook, index: int) -> list[str]:
 
 
 def step_of(view: Locator) -> int:
-    """The step that the headline names."""
-    return int(view.locator(".omnirt-headline").inner_text().split()[1])
+    """The step that the headline names, once it names one."""
+    headline = view.locator(".omnirt-headline").filter(has_text=re.compile(r"^step \d+ "))
+    return int(headline.inner_text(timeout=WAIT_MS).split()[1])
 
 
 def outputs_of(saved: nbformat.NotebookNode, index: int) -> list[nbformat.NotebookNode]:
