@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import anywidget
 import msgspec
 import traitlets
 
 from omnirt_lab.views.comparison import Shown
 from omnirt_lab.views.comparison_page import comparison_page
 from omnirt_lab.views.difference import difference_png
+from omnirt_lab.widgets.hearing import HeardWidget
 
 _FALLBACK: Final = (
     "A comparison to look into, which lives as long as its kernel; the comparison itself stays when saved."
 )
 
 
-class CompareExplorer(anywidget.AnyWidget):
+class CompareExplorer(HeardWidget):
     """Shows one picture of each side at a time; the browser asks for another by its index."""
 
     _esm = Path(__file__).with_name("compare_explorer.js")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import anywidget
 import msgspec
 import traitlets
 
@@ -18,6 +17,7 @@ from omnirt_lab.records import Record, RunReport
 from omnirt_lab.records.base import require
 from omnirt_lab.views.explorer import ExplorerPage, brushed, explorer_page
 from omnirt_lab.views.text import report_text
+from omnirt_lab.widgets.hearing import HeardWidget
 
 MAX_PICTURES: Final = 16
 """More are counted, not shown: each goes to the browser in its own size."""
@@ -74,7 +74,7 @@ def _from_front_end(sent: object, explorer: ReportExplorer) -> Selection:
     return selection
 
 
-class ReportExplorer(anywidget.AnyWidget):
+class ReportExplorer(HeardWidget):
     """A report as a widget; made by `report.explore()`.
 
     Parameters

@@ -11,7 +11,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import anywidget
 import msgspec
 import traitlets
 
@@ -21,6 +20,7 @@ from omnirt_lab.records import Record
 from omnirt_lab.views import history as view
 from omnirt_lab.views import numbers, tables
 from omnirt_lab.views.canvas import fit_png
+from omnirt_lab.widgets.hearing import HeardWidget
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +104,7 @@ class Purge(Message, frozen=True, kw_only=True):
 Asked = Load | Select | Thumbnails | Tag | Rate | Note | Trash | Undelete | Purge
 
 
-class HistoryExplorer(anywidget.AnyWidget):
+class HistoryExplorer(HeardWidget):
     """A table of runs to search, sort, sort out and select from; `selection` has what is selected.
 
     Parameters
@@ -156,8 +156,9 @@ class HistoryExplorer(anywidget.AnyWidget):
             message = {"kind": "runs", "is_trash": self._is_trash, "selected_ids": self.selected_ids}
             self.send(message, buffers=[columns_json(rows)])
         elif isinstance(asked, Select):
-            self._selected_there = asked.run_ids
-            self.selected_ids = list(asked.run_ids)
+            with self.turn:
+                self._selected_there = asked.run_ids
+                self.selected_ids = list(asked.run_ids)
         elif isinstance(asked, Thumbnails):
             buffers = self._thumbnails(asked.run_ids, asked.side_px)
             self.send({"kind": "thumbnails", "run_ids": list(buffers)}, buffers=list(buffers.values()))

@@ -12,6 +12,7 @@ import traitlets
 
 from omnirt_lab.views.live import LiveState
 from omnirt_lab.widgets.cell import Bundle
+from omnirt_lab.widgets.hearing import hear_while_busy
 
 WIDGET_MIME: Final = "application/vnd.jupyter.widget-view+json"
 _STOP: Final = {"action": "stop"}
@@ -69,13 +70,3 @@ class LiveWidget(anywidget.AnyWidget):
     def _hear(self, _widget: object, content: Any, _buffers: object) -> None:
         if content == _STOP:
             self._on_stop()
-
-
-def hear_while_busy(comm: Any) -> None:
-    """Let the front end's messages on this comm be heard while a cell runs.
-
-    ipykernel 7 sends them to where the comm was last used, which is the thread that runs the cell; so they are sent to
-    where the front end asks for, which is a subshell of its own. Earlier ones do that by themselves, or not at all.
-    """
-    if getattr(comm, "_reply_subshell_for", None) is not None:
-        comm._reply_subshell_for = lambda _data, default: default  # noqa: SLF001  # there is no public way

@@ -14,7 +14,7 @@ from omnirt_lab.records import TERMINAL_EVENTS, AnyEvent, Task
 from omnirt_lab.views import panel as view
 from omnirt_lab.widgets.following import JobFollower
 from omnirt_lab.widgets.form import RequestForm
-from omnirt_lab.widgets.live_widget import hear_while_busy
+from omnirt_lab.widgets.hearing import hear_while_busy
 from omnirt_lab.widgets.run_cards import PICTURE_PX, RunCard, picture_widgets
 from omnirt_lab.widgets.tree import close_all, each_widget
 
@@ -196,7 +196,8 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             card = next(card for card in self._cards if card.job.job_id == job_id)
         if not isinstance(events[-1], TERMINAL_EVENTS):
             had_started = card.has_started
-            card.show_events(events)
+            with self._lock:  # a click may be at work on the queue meanwhile
+                card.show_events(events)
             card.show_preview(self._bench.journal.find_preview(job_id))
             if had_started != card.has_started:
                 self._show_queue()
@@ -205,17 +206,17 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         pictures = self._bench.pictures_of(report)
         if pictures:
             self._show_run(report, pictures)
-        card.show_end(report, pictures)
+        with self._lock:
+            card.show_end(report, pictures)
         self._show_queue()
 
     def _show_run(self, report: RunReport, pictures: Sequence[bytes]) -> None:
-        old, self._pictures.children = (
-            self._pictures.children,
-            picture_widgets(pictures, report.request.inputs.prompt),
-        )
+        shown = picture_widgets(pictures, report.request.inputs.prompt)
+        with self._lock:  # a run may end while another one's settings are loaded
+            old, self._pictures.children = self._pictures.children, shown
+            self._caption.value = view.outcome(report)
         for picture in old:
             close_all(picture)
-        self._caption.value = view.outcome(report)
 
     def __repr__(self) -> str:
         return "a control panel, which lives as long as its kernel: omnirt_lab.panel() makes another"

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import anywidget
 import msgspec
 import traitlets
 
@@ -15,6 +14,7 @@ from omnirt_lab.records.base import require
 from omnirt_lab.views.canvas import fit_png
 from omnirt_lab.views.sweep import Shown
 from omnirt_lab.views.sweep_page import Line, sweep_page
+from omnirt_lab.widgets.hearing import HeardWidget
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ class Brush(Record, frozen=True, kw_only=True):
         require(self.low <= self.high, f"a brush from {self.low} to {self.high} has no inside")
 
 
-class SweepExplorer(anywidget.AnyWidget):
+class SweepExplorer(HeardWidget):
     """Draws the runs; the browser says where the person has brushed.
 
     Parameters

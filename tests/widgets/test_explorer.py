@@ -29,7 +29,7 @@ cached, failed = (
     RunReport.from_dict(json.loads(pathlib.Path(f"{name}.json").read_text())) for name in ("cached", "failed")
 )
 """
-RUN, SELECTION, SELECT, FAILED = 1, 2, 3, 4
+RUN, SELECTION, SELECT, FAILED, WAIT = range(1, 6)
 NOTHING = r"^Selection\(start_ms=None, end_ms=None, stage=None, step=None\)$"
 TOTAL_MS = 1079.0
 LEFT_PX, RIGHT_PX = 168, 132
@@ -53,6 +53,7 @@ def notebook(jupyterlab: JupyterLab, browser: Browser) -> Iterator[Notebook]:
         "print(explorer.selection)",
         "explorer.select(step=3, start_ms=400, end_ms=600)",
         "failed.explore()",
+        "import time\nwhile explorer.selection.step is None:\n    time.sleep(0.02)\nprint(explorer.selection.step)",
     )
     with jupyterlab.open(browser, path) as opened:
         opened.run(0)
@@ -150,6 +151,15 @@ def test_a_click_selects_a_stage_with_its_figures_and_events(notebook: Notebook,
         "stage_start", "stage_end", "memory"
     ]  # fmt: skip
     notebook.run_until(SELECTION, "stage='vae_decode'")
+
+
+def test_a_cell_that_runs_hears_what_is_selected_meanwhile(notebook: Notebook, explorer: Locator):
+    notebook.start(WAIT)
+
+    plot(explorer).locator(".omx-steps").nth(5).click()
+
+    notebook.wait_until_idle()
+    assert notebook.output(WAIT).inner_text().strip() == "5"
 
 
 def test_a_cell_selects_and_the_explorer_shows_it(notebook: Notebook, explorer: Locator):

@@ -15,8 +15,8 @@ from ipykernel.comm.comm import BaseComm
 from omnirt_lab.journal import Journal
 from omnirt_lab.records import JobFinishedData, RunReport, StageStartData
 from omnirt_lab.widgets.cell import Cell, CellOutput
+from omnirt_lab.widgets.hearing import hear_while_busy
 from omnirt_lab.widgets.live_view import LiveView
-from omnirt_lab.widgets.live_widget import hear_while_busy
 from tests.journal.writing import begin, wish
 
 MODULE = Path(__file__).parents[2] / "omnirt_lab/widgets/live.js"
