@@ -35,7 +35,7 @@ def main() -> None:
         Journal.open(Path(directory)) as journal,
         journal.worker() as worker,
     ):
-        job = journal.enqueue(request(0))
+        job = journal.enqueue(request(0), is_async=True)
         writer = journal.claim(job.job_id, worker)
         assert writer is not None
         stage = measure("stage event, stored at once", lambda _: writer.emit(StageStartData(), stage="denoise"))

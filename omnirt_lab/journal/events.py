@@ -15,8 +15,9 @@ from omnirt_lab.records import AnyEvent, Record, decode_event
 
 _COLUMNS: Final = "id, seq, event, stage, t_ns, timestamp_ms, data"
 
-_INSERT: Final = "INSERT INTO events (seq, event, stage, t_ns, timestamp_ms, data, job) VALUES "
-_VALUES: Final = "(?, ?, ?, ?, ?, ?, ?)"
+INSERT: Final = "INSERT INTO events (job, seq, event, stage, t_ns, timestamp_ms, data)"
+
+_ROW: Final = "(?, ?, ?, ?, ?, ?)"
 
 ROWS_A_STATEMENT: Final = 64
 """The interpreter's lock is let go and waited for with each statement, which a running pipeline feels."""
@@ -60,13 +61,22 @@ def append(connection: sqlite3.Connection, job: int, events: Sequence[AnyEvent])
     """Store events of the job with this key, which must follow those that are stored."""
     for first in range(0, len(events), ROWS_A_STATEMENT):
         lot = events[first : first + ROWS_A_STATEMENT]
-        values = [value for event in lot for value in (*to_values(event), job)]
-        connection.execute(_INSERT + ", ".join([_VALUES] * len(lot)), values)
+        query = f"{INSERT} SELECT ?, * FROM {rows(lot)}"  # noqa: S608  # constants and marks
+        connection.execute(query, (job, *to_values(lot)))
 
 
-def to_values(event: AnyEvent) -> tuple[int, str, str | None, int, int, str]:
-    """What the event's row holds: `seq`, `event`, `stage`, `t_ns`, `timestamp_ms` and `data`, in this order."""
-    return (event.seq, event.event, event.stage, event.t_ns, event.timestamp_ms, to_json(event.data))
+def rows(events: Sequence[AnyEvent]) -> str:
+    """SQL of a table with the events' rows, without their job; its marks stand for `to_values`."""
+    return f"(VALUES {', '.join([_ROW] * len(events))})"
+
+
+def to_values(events: Sequence[AnyEvent]) -> list[str | int | None]:
+    """What the events' rows hold, one after the other: `seq`, `event`, `stage`, `t_ns`, `timestamp_ms` and `data`."""
+    return [
+        value
+        for event in events
+        for value in (event.seq, event.event, event.stage, event.t_ns, event.timestamp_ms, to_json(event.data))
+    ]
 
 
 def pack_job(connection: sqlite3.Connection, job: int) -> None:

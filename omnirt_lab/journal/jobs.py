@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from omnirt_lab.errors import JobNotFoundError, QueueFullError
+from omnirt_lab.errors import InvalidRequestError, JobNotFoundError, QueueFullError
 from omnirt_lab.journal import events
 from omnirt_lab.journal.clock import boot_id, new_job_id, new_run_id, wall_ms
 from omnirt_lab.records import (
@@ -107,11 +107,6 @@ _OWN_COLUMNS: Final = (
     "started_at_ms",
     "ended_at_ms",
     "queue",
-)
-
-_APPEND_IF_UNDISTURBED: Final = (
-    "INSERT INTO events (seq, event, stage, t_ns, timestamp_ms, data, job) SELECT ?, ?, ?, ?, ?, ?, key FROM jobs "
-    "WHERE key = ? AND state = 'running' AND worker_id = ? AND NOT cancel_requested"
 )
 
 _SELECT: Final = f"SELECT {', '.join(_OWN_COLUMNS)}, wish FROM jobs "  # noqa: S608  # constants
@@ -331,15 +326,20 @@ def find_running(connection: sqlite3.Connection, key: int, worker_id: str) -> Ru
     return None if row is None else RunningJob(last_seq=int(row[0]), cancel_requested=bool(row[1]))
 
 
-def append_if_undisturbed(connection: sqlite3.Connection, key: int, worker_id: str, event: AnyEvent) -> bool:
-    """Store one event in one statement, which needs no transaction around it.
+def append_if_undisturbed(
+    connection: sqlite3.Connection, key: int, worker_id: str, waiting: Sequence[AnyEvent]
+) -> bool:
+    """Store events, at most `events.ROWS_A_STATEMENT`, in one statement, which needs no transaction around it.
 
     False if nothing was stored: this worker does not run the job (any more), or was asked to stop, or has stored an
-    event with this `seq`.
+    event with one's `seq`.
     """
-    values = (*events.to_values(event), key, worker_id)
+    query = (
+        f"{events.INSERT} SELECT key, row.* FROM jobs CROSS JOIN {events.rows(waiting)} AS row "  # noqa: S608  # marks
+        "WHERE key = ? AND state = 'running' AND worker_id = ? AND NOT cancel_requested"
+    )
     try:
-        return connection.execute(_APPEND_IF_UNDISTURBED, values).rowcount == 1
+        return connection.execute(query, (*events.to_values(waiting), key, worker_id)).rowcount == len(waiting)
     except sqlite3.IntegrityError:
         return False
 
@@ -347,7 +347,14 @@ def append_if_undisturbed(connection: sqlite3.Connection, key: int, worker_id: s
 def new_wish(
     request: GenerateRequest, trace_id: str, parent_span_id: str | None, *, priority: int, is_async: bool
 ) -> JobEnqueuedData:
-    """The data of a new job's first event."""
+    """The data of a new job's first event.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a text of the request is no Unicode text.
+    """
+    _require_text(request)
     return JobEnqueuedData(
         run_id=new_run_id(),
         trace_id=trace_id,
@@ -356,6 +363,14 @@ def new_wish(
         priority=priority,
         is_async=is_async,
     )
+
+
+def _require_text(request: GenerateRequest) -> None:
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        hint = "Remove the lone surrogate from it."
+        raise InvalidRequestError(f"a text of the request is no Unicode text: {error}", hint=hint) from error
 
 
 def _in(modes: Modes) -> str:

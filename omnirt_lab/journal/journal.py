@@ -9,10 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
-import msgspec
-
-from omnirt_lab.errors import InvalidRequestError
 from omnirt_lab.folds import report as report_fold
 from omnirt_lab.journal import ending, events, frame, jobs, previews, runs, snapshots, workers
 from omnirt_lab.journal.artifacts import ArtifactStore
@@ -56,6 +54,7 @@ class Journal:
         self._database = Database(directory, busy_timeout_s=busy_timeout_s)
         self._background = Background()
         self._workers: list[Worker] = []
+        self._writers = WeakValueDictionary[int, JobWriter]()
 
     @classmethod
     def open(cls, directory: Path | None = None, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Journal:
@@ -126,7 +125,6 @@ class Journal:
         InvalidRequestError
             If a text of the request is no Unicode text.
         """
-        _require_text(request)
         wish = jobs.new_wish(request, trace_id or new_trace_id(), parent_span_id, priority=priority, is_async=is_async)
         origin = jobs.Origin(
             monotonic_ns=time.monotonic_ns(),
@@ -211,7 +209,10 @@ class Journal:
                 ending.end_without_worker(connection, job, data, now_ns=time.monotonic_ns())
             elif job.state == "running":
                 jobs.set_cancel_requested(connection, job.key)
-            return jobs.by_key(connection, job.key)
+            job = jobs.by_key(connection, job.key)
+        if job.cancel_requested and (writer := self._writers.get(job.key)) is not None:
+            writer.request_cancel()
+        return job
 
     def is_cancel_requested(self, job_id: str) -> bool:
         """Whether whoever runs the job should stop; about 10 µs."""
@@ -379,18 +380,11 @@ class Journal:
                 change(connection, run_id)
 
     def _writer(self, job: JobRecord, stored: list[AnyEvent]) -> JobWriter:
-        return JobWriter(self._database, self._background, self.artifacts, job, stored)
+        writer = JobWriter(self._database, self._background, self.artifacts, job, stored)
+        self._writers[job.key] = writer
+        return writer
 
     def _own_worker(self) -> Worker:
         """A worker of this process, whose lock tells whether the caller of a job lives."""
         own = [worker for worker in self._workers if worker.pid == os.getpid() and worker.is_open]
         return own[0] if own else self.worker("caller")
-
-
-def _require_text(request: GenerateRequest) -> None:
-    try:
-        msgspec.json.encode(request)
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"a text of the request is no Unicode text: {error}", hint="Remove the lone surrogate from it."
-        ) from error

@@ -25,7 +25,6 @@ from omnirt_lab.journal.tail import Tail, tail_path
 from omnirt_lab.records import (
     AnyEvent,
     EventData,
-    JobStartedData,
     MemoryData,
     RunReport,
     StepData,
@@ -36,20 +35,26 @@ from omnirt_lab.units import NS_PER_MS, NS_PER_S
 
 Listener = Callable[[AnyEvent], None]
 
-EMIT_WAIT_S: Final = 0.25
-"""How long an emit waits for another process's transaction; then the event is stored with the next one."""
+WATCHED_WAIT_S: Final = 0.25
+"""How long a submitted job's emit waits for another process's transaction; then a later one stores the event."""
+
+WAIT_S: Final = 0.005
+"""How long an emit in its caller's own thread waits: some transactions, and not felt there."""
 
 PAUSE_NS: Final = NS_PER_S
 """How long a store that failed is left alone, so that a broken disk does not slow every step."""
 
 WATCHED_LINGER_NS: Final = 5 * NS_PER_MS
-"""How soon after another event a step of a submitted job is committed: somebody may follow it from elsewhere."""
+"""How soon after a commit a submitted job's next step is committed: somebody may follow it from elsewhere."""
 
 LINGER_NS: Final = 200 * NS_PER_MS
-"""How soon any event is committed of a job in its caller's own thread, whose watchers hear of it before any commit."""
+"""The same of any event in its caller's own thread, whose watchers hear of it before any commit."""
 
-HEARSAY_NS: Final = 20 * NS_PER_MS
-"""How long a wish to cancel may go unheard because the store was asked a moment ago."""
+WATCHED_HEARSAY_NS: Final = 20 * NS_PER_MS
+"""How long a submitted job may not hear of a wish to cancel because it asked the store a moment ago."""
+
+HEARSAY_NS: Final = 100 * NS_PER_MS
+"""The same of a job in its caller's own thread. A wish from its own process it hears at once."""
 
 
 class OpenBlocks(threading.local):
@@ -63,8 +68,9 @@ class JobWriter:
 
     1. `emit` puts the event at the end of the job's list, which is complete whatever becomes of the store.
     2. `_store` asks the store what it has and adds the rest of the list, so that an interrupt between any two lines
-       neither loses nor repeats an event. It is the background that calls it, for events that may wait: all of a job
-       in its caller's own thread, and a submitted job's steps that follow closely on another event. A memory reading
+       neither loses nor repeats an event. What follows closely on a commit may wait: a submitted job's steps, and all
+       of a job in its caller's own thread. The next event after that time stores it, or else the background, which
+       costs a pipeline more: two threads take the interpreter from each other with every statement. A memory reading
        always waits: the thread that samples would have to open a connection of its own, and it lives for one call.
        What waits stands in the job's `Tail`, from where it is stored even if this process is killed.
     3. In a `together` block the thread's events wait for its end. No lock is held in it: an event from another thread
@@ -109,6 +115,8 @@ class JobWriter:
         self._should_stop = False
         self._open_blocks = OpenBlocks()
         self._linger_ns = WATCHED_LINGER_NS if job.is_async else LINGER_NS
+        self._hearsay_ns = WATCHED_HEARSAY_NS if job.is_async else HEARSAY_NS
+        self._wait_s = WATCHED_WAIT_S if job.is_async else WAIT_S
         self._tail = Tail(tail_path(database.path.parent, self.worker_id, job.job_id))
         self._is_flush_coming = False
         self._report: RunReport | None = None
@@ -165,23 +173,27 @@ class JobWriter:
             self._open_blocks.count = outer
             if not outer:
                 with self._lock:
-                    self._secure(may_wait=not self.job.is_async)
+                    self._secure(may_wait=not self.job.is_async and self._has_just_stored())
 
     def is_cancel_requested(self) -> bool:
         """Somebody wants it to stop, or the journal has it as ended. False where the journal cannot be read.
 
-        Whoever stores an event learns this too, so the answer may be as old as 20 ms. Once True it stays so.
+        Whoever stores an event learns this too, so the answer may be some milliseconds old. Once True it stays so.
         """
         asked_at_ns = self._asked_at_ns  # read before the answer, as another thread sets it after
         now_ns = time.monotonic_ns()
-        if self._should_stop or now_ns - asked_at_ns < HEARSAY_NS:
+        if self._should_stop or now_ns - asked_at_ns < self._hearsay_ns:
             return self._should_stop
         try:
-            with self._database.reading(wait_s=EMIT_WAIT_S) as connection:
+            with self._database.reading(wait_s=self._wait_s) as connection:
                 self._hear(jobs.is_cancel_requested(connection, self.job.key), now_ns)
         except LabError:
             pass  # not known any better than before
         return self._should_stop
+
+    def request_cancel(self) -> None:
+        """Let the job's own thread know at once what the store has been told."""
+        self._should_stop = True
 
     def wants_preview(self) -> bool:
         """Whether `show_preview` has a purpose now."""
@@ -190,7 +202,7 @@ class JobWriter:
     def show_preview(self, content: bytes, *, media_type: str, step: int) -> None:
         """Put this picture in the place of the job's last preview; like `emit`, it never raises for the journal."""
         try:
-            with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
+            with self._database.writing(wait_s=self._wait_s) as connection:
                 put_preview(connection, self.job.key, content, media_type=media_type, step=step)
         except LabError:
             return
@@ -234,9 +246,9 @@ class JobWriter:
             self._store()
 
     def _may_wait(self, data: EventData) -> bool:
-        if isinstance(data, MemoryData) or not self.job.is_async:
-            return not isinstance(data, JobStartedData)
-        return isinstance(data, StepData) and self._has_just_stored()
+        if isinstance(data, MemoryData):
+            return True
+        return (isinstance(data, StepData) or not self.job.is_async) and self._has_just_stored()
 
     def _has_just_stored(self) -> bool:
         return time.monotonic_ns() - self._stored_at_ns < self._linger_ns
@@ -263,7 +275,7 @@ class JobWriter:
                 return
             all_events = tuple(self._events)
             try:
-                should_stop = not self._store_latest(all_events) and self._store_waiting(all_events)
+                should_stop = not self._store_simply(all_events) and self._store_waiting(all_events)
                 self._stored = len(all_events)
                 self._secured = max(self._secured, self._stored)
                 self._stored_at_ns, self._failed_at_ns = now_ns, None
@@ -271,19 +283,20 @@ class JobWriter:
             except LabError:
                 self._failed_at_ns = now_ns
 
-    def _store_latest(self, all_events: Sequence[AnyEvent]) -> bool:
-        """Store the latest event where it is the only one that waits, and nothing has happened to the job.
+    def _store_simply(self, all_events: Sequence[AnyEvent]) -> bool:
+        """Store what waits in one statement, where it is not too much and nothing has happened to the job.
 
-        False if nothing was stored. It is 20 µs cheaper than `_store_waiting`, which has the answer to all else.
+        False if nothing was stored. It is cheaper than `_store_waiting`, which has the answer to all else.
         """
-        if self._stored != len(all_events) - 1:
+        waiting = all_events[self._stored :]
+        if not 0 < len(waiting) <= events.ROWS_A_STATEMENT:
             return False
-        with self._database.writing_at_once(wait_s=EMIT_WAIT_S) as connection:
-            return jobs.append_if_undisturbed(connection, self.job.key, self.worker_id, all_events[-1])
+        with self._database.writing_at_once(wait_s=self._wait_s) as connection:
+            return jobs.append_if_undisturbed(connection, self.job.key, self.worker_id, waiting)
 
     def _store_waiting(self, all_events: Sequence[AnyEvent]) -> bool:
         """Store all that the store lacks, if the job is still this worker's; say whether to stop."""
-        with self._database.writing(wait_s=EMIT_WAIT_S) as connection:
+        with self._database.writing(wait_s=self._wait_s) as connection:
             running = jobs.find_running(connection, self.job.key, self.worker_id)
             if running is None:
                 return True

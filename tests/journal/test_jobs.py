@@ -121,9 +121,19 @@ def test_cancelling_a_running_job_tells_its_writer(journal: Journal, worker: Wor
     assert writer.is_cancel_requested()
 
 
+def test_a_run_in_its_callers_thread_hears_a_cancel_from_its_own_process_at_once(journal: Journal, worker: Worker):
+    writer = begin(journal, worker)
+    assert not writer.is_cancel_requested()
+
+    journal.request_cancel(writer.job.job_id)
+
+    assert writer.is_cancel_requested()
+
+
 def test_a_writer_that_stores_nothing_hears_of_the_cancel_when_its_memory_is_old(journal: Journal, worker: Worker):
     writer = begin(journal, worker)
-    journal.request_cancel(writer.job.job_id)
+    with Journal.open(journal.directory) as other:
+        other.request_cancel(writer.job.job_id)
 
     deadline = time.monotonic() + 10
     while not writer.is_cancel_requested():

@@ -10,6 +10,7 @@ import pytest
 from omnirt_lab.folds import report as report_fold
 from omnirt_lab.journal import Journal, Worker
 from omnirt_lab.journal.sparse import sparse
+from omnirt_lab.journal.writer import LINGER_NS
 from omnirt_lab.records import (
     AnyEvent,
     ErrorInfo,
@@ -82,6 +83,19 @@ def test_events_of_a_job_in_its_callers_thread_are_stored_by_the_background_in_o
             seen += [entry.event for entry in cursor.read()]
 
     assert tuple(seen) == writer.events
+
+
+def test_an_event_long_after_a_commit_is_stored_when_emit_returns_in_its_callers_thread(
+    journal: Journal, worker: Worker
+):
+    writer = begin(journal, worker)
+    end_ns = writer.now_ns() + LINGER_NS
+    while writer.now_ns() < end_ns:
+        pass  # a long step's work
+
+    step(writer, 0)
+
+    assert journal.events(writer.job.job_id)[-1].event == "step"
 
 
 def test_what_waits_for_its_commit_is_stored_in_order_by_whoever_finds_the_job_lost(journal: Journal):
