@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -87,3 +88,8 @@ def two_nodes() -> Iterator[TwoNodes]:
         process.stdout.close()
         shutil.rmtree(directory, ignore_errors=True)
     assert psutil.wait_procs(started, timeout=END_S)[1] == []
+
+
+def directories_of(pid: int) -> list[Path]:
+    """Those that a process has made for clusters of its own."""
+    return list(Path("/tmp").glob(f"omnirt-ray-{pid}-*"))

@@ -8,7 +8,7 @@ import venv
 from pathlib import Path
 
 BREAKABLE = '''
-import ctypes, os, signal, sys
+import ctypes, os, signal, sys, time
 from importlib.machinery import PathFinder
 
 
@@ -29,7 +29,9 @@ def patch(module):
     step = scheduler.step
 
     def breakable(self, output, timestep, sample, eta=0.0, **options):
-        if self.timesteps.tolist().index(int(timestep)) == 3 and eta in FAULTS:
+        if eta == SLOW:
+            time.sleep(0.1)
+        elif eta in FAULTS and self.timesteps.tolist().index(int(timestep)) == 3:
             FAULTS[eta]()
         return step(self, output, timestep, sample, eta=0.0, **options)
 
@@ -50,11 +52,13 @@ def die():
 
 
 FAULTS = {101: fail, 102: hang, 103: die}
+SLOW = 104
 sys.meta_path.insert(0, Patcher())
 '''
 """A `sitecustomize` whose diffusers fails in the fourth step (index 3), in the way that the option `eta` chooses."""
 
-RAISE, HANG, DIE = 101, 102, 103
+RAISE, HANG, DIE, SLOW = 101, 102, 103, 104
+"""The last one fails in no step: each takes 0.1 s longer, in which the processor is free for others."""
 
 
 def make(path: Path, *, sees_packages: bool = True, version: str | None = None, sitecustomize: str = "") -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from prometheus_client import Metric
@@ -18,11 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from omnirt_lab import Lab
-from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.folds.attributes import CACHE_SAVED_MS, NODE
+from omnirt_lab.lab.jobs import Job
 from omnirt_lab.records import AnyEvent, JobStarted, RunReport, decode_event
 from omnirt_lab.records.base import JobState
 from omnirt_lab.records.trace import Trace
+from tests.executors.clusters import directories_of
 from tests.pipelines import tiny
 from tests.server.running import wait_for
 from tests.server.serving import Serving, running_server
@@ -81,22 +87,59 @@ def server(home: Path) -> Iterator[Serving]:
         yield serving
 
 
+DRIVER = """
+import json
+import sys
+
+import omnirt_lab as lab
+
+lab.configure(ray="local", ray_actors=1)
+for line in sys.stdin:
+    print(lab.submit(**json.loads(line)).id, flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
-def runs(home: Path, server: Serving) -> Iterator[Runs]:
+def driver(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has a cluster of its own, and submits what it reads."""
+    environment = {**os.environ, "OMNIRT_STATE_DIR": str(home / "state")}
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def runs(home: Path, server: Serving, driver: subprocess.Popen[str]) -> Iterator[Runs]:
     """Each family's run in each mode, all of one seed, queued one after the other and followed on a WebSocket."""
-    before = SETTINGS.current
+    for family in FAMILIES:
+        tiny.build(family).save_pretrained(home / family)
     with Lab(home / "state") as lab:
-        lab.configure(ray="local", ray_actors=1)
-        yield {(family, mode): _run(lab, server, home, family, mode) for family in FAMILIES for mode in MODES}
-    SETTINGS.current = before
+        yield {
+            (family, mode): _follow(lab, server, _submit(lab, driver, _asked(home, family, mode)))
+            for family in FAMILIES
+            for mode in MODES
+        }
 
 
-def _run(lab: Lab, server: Serving, home: Path, family: str, mode: str) -> Seen:
-    folder = home / family
-    if not folder.exists():
-        tiny.build(family).save_pretrained(folder)
-    given = {"steps": STEPS, "seed": 7, **tiny.SIZES[family], **FAMILIES[family]}
-    job = lab.submit("a red circle", model=str(folder), execution_mode=mode, **given)
+def _asked(home: Path, family: str, mode: str) -> dict[str, Any]:
+    given = {"prompt": "a red circle", "model": str(home / family), "execution_mode": mode, "steps": STEPS, "seed": 7}
+    return {**given, **tiny.SIZES[family], **FAMILIES[family]}
+
+
+def _submit(lab: Lab, driver: subprocess.Popen[str], asked: dict[str, Any]) -> Job:
+    """In this process, or in that of the cluster."""
+    if asked["execution_mode"] != "ray":
+        return lab.submit(**asked)
+    assert driver.stdin is not None
+    assert driver.stdout is not None
+    driver.stdin.write(f"{json.dumps(asked)}\n")
+    driver.stdin.flush()
+    job_id = driver.stdout.readline().strip()
+    return Job(lab.journal, job_id, lab.journal.get_job(job_id).run_id)
+
+
+def _follow(lab: Lab, server: Serving, job: Job) -> Seen:
     headers = {"Authorization": f"Bearer {server.token}"}
     patience: dict[str, Any] = {"open_timeout": DEADLINE_S, "ping_timeout": DEADLINE_S}
     with connect(f"{server.ws_url}/v1/jobs/{job.id}/stream", additional_headers=headers, **patience) as socket:
@@ -250,6 +293,25 @@ def test_metrics_count_what_the_caches_of_all_modes_were_asked(server: Serving, 
             expected[use.cache_type] += getattr(use, field)
         samples = {s.labels["cache_type"]: s.value for s in found[name].samples if s.name.endswith("_total")}
         assert samples == expected
+
+
+AGENTS = ("ray::DashboardAg", "ray::RuntimeEnv")
+"""Ray's own, as the system shortens their names: they wait a minute for a cluster that may come back, and then end."""
+
+
+def test_a_driver_that_is_killed_takes_its_cluster_with_it(runs: Runs, driver: subprocess.Popen[str]) -> None:
+    started = psutil.Process(driver.pid).children(recursive=True)
+    agents = [process for process in started if process.name().startswith(AGENTS)]
+    assert [process for process in started if process.name().startswith("ray::Actor")], "it has run jobs"
+
+    driver.kill()
+
+    assert driver.wait() < 0
+    assert psutil.wait_procs([one for one in started if one not in agents], timeout=DEADLINE_S)[1] == []
+    for agent in agents:
+        agent.kill()
+    for directory in directories_of(driver.pid):  # nobody is left to remove it
+        shutil.rmtree(directory)
 
 
 def _levels(report: RunReport) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from omnirt_lab.errors import (
     ActorDiedError,
     InvalidRequestError,
     JobCancelledError,
-    JobTimeoutError,
     NotAvailableError,
     PipelineError,
     UnknownOptionError,
@@ -34,6 +32,7 @@ from omnirt_lab.lab.jobs import Job
 from omnirt_lab.lab.replay import pixels
 from omnirt_lab.records import AnyEvent, RunReport, Step
 from tests.executors import environments
+from tests.executors.clusters import directories_of
 from tests.pipelines import tiny
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="what is killed here, is killed by a signal")
@@ -41,7 +40,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="what is killed 
 PROMPT = "a red circle on a blue background"
 QUICK = {"steps": 3, "seed": 7, "progress": False}
 THERE = {**QUICK, "execution_mode": "ray"}
-ENDLESS = {"steps": 1_000, "width": 128, "height": 128}
+SLOW = {"options": {"eta": environments.SLOW}}
+ENDLESS = {**SLOW, "steps": 1_000}
+STEPS = 30
 DEADLINE_S = 120.0
 
 
@@ -102,38 +103,6 @@ def test_a_cluster_that_is_not_there_and_a_package_that_is_not_installed_are_nam
     assert "omnirt-lab[ray]" in absent
 
 
-AGENTS = ("ray::DashboardAg", "ray::RuntimeEnv")
-"""Ray's own, as the system shortens their names: they wait a minute for a cluster that may come back, and then end."""
-
-DRIVER = """
-import sys
-import omnirt_lab as lab
-
-lab.configure(ray="local", ray_actors=1)
-print(lab.generate("x", steps=1, execution_mode="ray", progress=False).report.worker_id, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_driver_that_is_killed_takes_its_cluster_with_it() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as driver:
-        assert driver.stdout is not None
-        assert driver.stdout.readline().strip(), "it has run a job"
-        started = psutil.Process(driver.pid).children(recursive=True)
-        agents = [process for process in started if process.name().startswith(AGENTS)]
-
-        driver.kill()
-
-    assert len(started) - len(agents) > 3
-    assert psutil.wait_procs([one for one in started if one not in agents], timeout=DEADLINE_S)[1] == []
-    for agent in agents:
-        agent.kill()
-    for directory in _cluster_directories(driver.pid):  # nobody is left to remove it
-        shutil.rmtree(directory)
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab with a cluster of two actors; nothing of them is left afterwards."""
@@ -149,7 +118,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     SETTINGS.current = before
     assert started
     assert psutil.wait_procs(started, timeout=DEADLINE_S)[1] == []
-    assert _cluster_directories(os.getpid()) == []
+    assert directories_of(os.getpid()) == []
     _wait_until(lambda: not _threads())
     assert not (home / ".ray").exists(), "Ray's token is in no file"
 
@@ -227,7 +196,7 @@ def test_ctrl_c_ends_all_runs_of_a_sweep_and_leaves_the_actors_usable(lab: Lab) 
     def interrupt() -> None:
         _wait_until(lambda: len(_running(lab)) == 2)
         for job in _running(lab):
-            _wait_for_a_step(Job(lab.journal, job.job_id, job.run_id))
+            _wait_for_a_step(_job(lab, job))
         signal.pthread_kill(main, signal.SIGINT)
 
     main = threading.get_ident()
@@ -277,26 +246,6 @@ def test_what_is_wrong_with_a_request_is_said_before_there_is_a_job(lab: Lab) ->
     assert len(lab.journal.list_jobs()) == before
 
 
-def test_a_killed_actor_costs_an_attempt_and_not_the_run(lab: Lab) -> None:
-    job = _submit(lab, steps=150)
-    _wait_for_a_step(job)
-    lost = str(job.report.worker_id)
-
-    os.kill(int(lost.rpartition("-")[2]), signal.SIGKILL)
-
-    report = job.result(timeout=DEADLINE_S).report
-    assert [(span.attempt, span.state) for span in report.backend_timeline] == [(1, "lost"), (2, "succeeded")]
-    assert (report.backend_timeline[0].worker_id, report.backend_timeline[0].end_t_ns) == (lost, None)
-    assert report.worker_id == report.backend_timeline[1].worker_id != lost
-    (warning,) = report.warnings
-    assert warning.code == "attempt_lost"
-    assert "attempt 1 of 3" in warning.message
-    assert [step.index for step in report.steps] == list(range(150)), "the steps of one attempt"
-    names = [stage.name for stage in report.stages]
-    assert (names.count("load"), names.count("denoise")) == (1, 1), "and its stages"
-    assert report.stages[0].start_t_ns >= report.backend_timeline[1].start_t_ns
-
-
 def test_a_pipeline_that_raises_fails_once_with_its_own_error(lab: Lab) -> None:
     with pytest.raises(PipelineError, match="RuntimeError: the step broke") as caught:
         lab.generate(PROMPT, **{**THERE, "steps": 5}, options={"eta": environments.RAISE})
@@ -307,6 +256,37 @@ def test_a_pipeline_that_raises_fails_once_with_its_own_error(lab: Lab) -> None:
     assert (report.error.type, report.error.stage) == ("RuntimeError", "denoise")
     assert "in fail" in str(caught.value.__cause__.__cause__)
     assert lab.generate(PROMPT, **THERE).report.state == "succeeded"
+
+
+def test_a_killed_actor_costs_an_attempt_and_no_cell_of_a_sweep(lab: Lab) -> None:
+    lost: list[RunReport] = []
+
+    def kill() -> None:
+        _wait_until(lambda: bool(_running(lab)))
+        job = _job(lab, _running(lab)[0])
+        _wait_for_a_step(job)
+        lost.append(job.report)
+        os.kill(int(str(job.report.worker_id).rpartition("-")[2]), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    swept = lab.sweep(PROMPT, seed=range(200, 202), steps=STEPS, execution_mode="ray", progress=False, **SLOW)
+    thread.join()
+
+    assert [cell.state for cell in swept.cells] == ["succeeded"] * 2
+    reports = {result.report.run_id: result.report for result in swept.results if result is not None}
+    report = reports.pop(lost[0].run_id)
+    assert [(span.attempt, span.state) for span in report.backend_timeline] == [(1, "lost"), (2, "succeeded")]
+    assert (report.backend_timeline[0].worker_id, report.backend_timeline[0].end_t_ns) == (lost[0].worker_id, None)
+    assert report.worker_id == report.backend_timeline[1].worker_id != lost[0].worker_id
+    (warning,) = report.warnings
+    assert warning.code == "attempt_lost"
+    assert "attempt 1 of 3" in warning.message
+    assert [step.index for step in report.steps] == list(range(STEPS)), "the steps of one attempt"
+    names = [stage.name for stage in report.stages]
+    assert (names.count("load"), names.count("denoise")) == (1, 1), "and its stages"
+    assert report.stages[0].start_t_ns >= report.backend_timeline[1].start_t_ns
+    assert [len(other.backend_timeline) for other in reports.values()] == [1]
 
 
 def test_a_run_that_kills_every_actor_fails_after_three_attempts(lab: Lab) -> None:
@@ -328,21 +308,14 @@ def test_a_run_that_kills_every_actor_fails_after_three_attempts(lab: Lab) -> No
     assert isinstance(print, BuiltinFunctionType)  # Ray, which has said something of each, would put its own there
 
 
-def test_a_run_that_hangs_is_killed_when_its_time_is_over_and_not_tried_again(lab: Lab) -> None:
-    job = _submit(lab, steps=5, timeout_s=2, options={"eta": environments.HANG})
-
-    with pytest.raises(JobTimeoutError, match=job.run_id):
-        job.result(timeout=DEADLINE_S)
-
-    assert (job.state, len(job.report.backend_timeline), len(job.report.steps)) == ("cancelled", 1, 3)
-    pid = int(str(job.report.worker_id).rpartition("-")[2])
-    _wait_until(lambda: not psutil.pid_exists(pid))
-
-
 def _submit(lab: Lab, **options: object) -> Job:
     given = {**THERE, **options}
     del given["progress"]
     return lab.submit(PROMPT, **given)
+
+
+def _job(lab: Lab, record: JobRecord) -> Job:
+    return Job(lab.journal, record.job_id, record.run_id)
 
 
 def _wait_for_a_step(job: Job) -> None:
@@ -372,10 +345,6 @@ def _threads() -> list[str]:
     """Those of this process that a cluster or its runs have started."""
     own = ("omnirt-ray", "omnirt-spread", "omnirt-run")
     return [thread.name for thread in threading.enumerate() if thread.name in own]
-
-
-def _cluster_directories(pid: int) -> list[Path]:
-    return list(Path("/tmp").glob(f"omnirt-ray-{pid}-*"))
 
 
 def _pixels(report: RunReport) -> list[bytes]:
