@@ -1,23 +1,55 @@
-"""The notebooks of the repository, each executed from its first cell to its last in a kernel of its own."""
+"""The notebooks of the repository, each executed from its first cell to its last."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.util import run_sync
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+BEGIN_ANEW = """
+import os, sys
+
+if "omnirt_lab.lab.api" in sys.modules:
+    sys.modules["omnirt_lab.lab.api"].LAB.close()
+for name in [name for name in sys.modules if name.partition(".")[0] == "omnirt_lab"]:
+    del sys.modules[name]
+get_ipython().extension_manager.loaded.discard("omnirt_lab")
+os.chdir({folder!r})
+os.environ["OMNIRT_STATE_DIR"] = {state_dir!r}
+%reset -f
+"""
+"""Leaves nothing of a notebook before but the libraries that it loaded, which take longer than what they are for."""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-@every_notebook
-def test_a_notebook_runs_to_its_end(path: Path, tmp_path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[AsyncKernelManager]:
+    """A kernel for one notebook after the other."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    run_sync(manager.start_kernel)()
+    yield manager
+    run_sync(manager.shutdown_kernel)(now=True)
 
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+@every_notebook
+def test_a_notebook_runs_to_its_end(path: Path, kernel: AsyncKernelManager, tmp_path: Path, state_dir: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    begin_anew = BEGIN_ANEW.format(folder=str(tmp_path), state_dir=str(state_dir))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(begin_anew))
+
+    client = NotebookClient(notebook, km=kernel, timeout=120)
+    try:
+        client.execute()
+    finally:
+        client.kc.stop_channels()
 
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert shown
