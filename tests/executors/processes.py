@@ -10,6 +10,12 @@ def children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "omnirt_lab.executors.child" in _words(child)]
 
 
+def child() -> psutil.Process:
+    """The one that there is."""
+    (found,) = children()
+    return found
+
+
 def _words(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()

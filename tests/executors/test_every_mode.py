@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,12 +24,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from omnirt_lab import Lab
+from omnirt_lab.errors import OutOfMemoryError
 from omnirt_lab.folds.attributes import CACHE_SAVED_MS, NODE
 from omnirt_lab.lab.jobs import Job
 from omnirt_lab.records import AnyEvent, JobStarted, RunReport, decode_event
 from omnirt_lab.records.base import JobState
 from omnirt_lab.records.trace import Trace
 from tests.executors.clusters import directories_of
+from tests.executors.processes import child
+from tests.executors.reports import of_the_request
 from tests.pipelines import tiny
 from tests.server.running import wait_for
 from tests.server.serving import Serving, running_server
@@ -110,16 +114,21 @@ def driver(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="module")
-def runs(home: Path, server: Serving, driver: subprocess.Popen[str]) -> Iterator[Runs]:
+def lab(home: Path) -> Iterator[Lab]:
+    with Lab(home / "state") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def runs(home: Path, server: Serving, lab: Lab, driver: subprocess.Popen[str]) -> Runs:
     """Each family's run in each mode, all of one seed, queued one after the other and followed on a WebSocket."""
     for family in FAMILIES:
         tiny.build(family).save_pretrained(home / family)
-    with Lab(home / "state") as lab:
-        yield {
-            (family, mode): _follow(lab, server, _submit(lab, driver, _asked(home, family, mode)))
-            for family in FAMILIES
-            for mode in MODES
-        }
+    return {
+        (family, mode): _follow(server, _submit(lab, driver, _asked(home, family, mode)))
+        for family in FAMILIES
+        for mode in MODES
+    }
 
 
 def _asked(home: Path, family: str, mode: str) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def _submit(lab: Lab, driver: subprocess.Popen[str], asked: dict[str, Any]) -> J
     return Job(lab.journal, job_id, lab.journal.get_job(job_id).run_id)
 
 
-def _follow(lab: Lab, server: Serving, job: Job) -> Seen:
+def _follow(server: Serving, job: Job) -> Seen:
     headers = {"Authorization": f"Bearer {server.token}"}
     patience: dict[str, Any] = {"open_timeout": DEADLINE_S, "ping_timeout": DEADLINE_S}
     with connect(f"{server.ws_url}/v1/jobs/{job.id}/stream", additional_headers=headers, **patience) as socket:
@@ -205,6 +214,8 @@ def test_every_field_of_the_report_is_filled_and_says_the_same_of_the_model(
     (span,) = report.backend_timeline
     assert (span.execution_mode, span.attempt, span.state) == (mode, 1, "succeeded")
     assert (span.node is not None) == (mode == "ray"), "a node is a cluster's"
+    if mode != "modular":
+        assert of_the_request(report) == of_the_request(expected)
     assert report.device_placement == expected.device_placement
     assert report.memory.kind == expected.memory.kind
     assert set(report.memory.peak_bytes) == set(expected.memory.peak_bytes) == set(report.memory.baseline_bytes)
@@ -293,6 +304,25 @@ def test_metrics_count_what_the_caches_of_all_modes_were_asked(server: Serving, 
             expected[use.cache_type] += getattr(use, field)
         samples = {s.labels["cache_type"]: s.value for s in found[name].samples if s.name.endswith("_total")}
         assert samples == expected
+
+
+def test_a_child_without_memory_ends_its_run_and_itself(lab: Lab) -> None:
+    """The last of this process's tests: the others share the child."""
+    asked: dict[str, Any] = {"prompt": "a red circle", "execution_mode": "subprocess", "steps": 1, "progress": False}
+    lab.generate(**asked)
+    process = child()
+    in_use = process.memory_info().vms
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (in_use + 2**26, resource.RLIM_INFINITY))
+
+    with pytest.raises(OutOfMemoryError, match="memory") as caught:
+        lab.generate(**asked, width=1_024, height=1_024)
+
+    assert "smaller" in caught.value.hint
+    report = lab.last_report()
+    assert (report.state, report.worker_id) == ("failed", f"{lab.engine.worker.worker_id}/child-{process.pid}")
+    assert report.error is not None
+    assert report.error.type == "OutOfMemoryError"
+    assert not psutil.pid_exists(process.pid)
 
 
 AGENTS = ("ray::DashboardAg", "ray::RuntimeEnv")

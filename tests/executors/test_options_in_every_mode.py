@@ -5,12 +5,15 @@ That they have one at all is shown by `tests/lab/test_settings.py`, `tests/pipel
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -19,15 +22,17 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from omnirt_lab import GenerateResult, Lab, RunReport
-from omnirt_lab.errors import InvalidRequestError, NotAvailableError
+from omnirt_lab.errors import InvalidRequestError, JobCancelledError, NotAvailableError
 from omnirt_lab.executors.settings import SETTINGS
-from omnirt_lab.records import Adapter
+from omnirt_lab.records import Adapter, Step
+from tests.executors.processes import child
 from tests.pipelines import tiny
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a child takes over pipes, which Windows does not do")
 
 PROMPT = "a red circle"
 LARGE = {"width": 128, "height": 128}
+DEADLINE_S = 120.0
 
 CHANGING: dict[str, dict[str, Any]] = {
     "scheduler": {"scheduler": "dpm++"},
@@ -211,3 +216,19 @@ def test_a_dry_run_foresees_what_the_run_is_given_in_this_mode(
     assert len(lab.history()) == before
     for word in ("num_inference_steps", "scheduler", "preset", "width"):
         assert foreseen.config_resolved[word] == report.config_resolved[word]
+
+
+def test_a_child_that_does_not_hear_a_cancel_is_killed(lab: Lab) -> None:
+    """The last test: the others share the child."""
+    job = lab.submit(PROMPT, execution_mode="subprocess", steps=1_000, **LARGE)
+    next(event for event in job.events(timeout=DEADLINE_S) if isinstance(event, Step))
+    stopped = child()
+    os.kill(stopped.pid, signal.SIGSTOP)  # it hears neither messages nor SIGTERM
+    lab.configure(cancel_grace_s=0.2)
+
+    job.cancel()
+
+    with pytest.raises(JobCancelledError):
+        job.result(timeout=DEADLINE_S)
+    assert job.state == "cancelled"
+    assert not psutil.pid_exists(stopped.pid)
