@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.util import run_sync
+
+from tests.notebook.kernels import execute, running_kernel
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -25,18 +25,15 @@ os.chdir({folder!r})
 os.environ["OMNIRT_STATE_DIR"] = {state_dir!r}
 %reset -f
 """
-"""Leaves nothing of a notebook before but the libraries that it loaded, which take longer than what they are for."""
+"""Leaves nothing of the notebook before but the libraries that it loaded."""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[AsyncKernelManager]:
-    """A kernel for one notebook after the other."""
-    manager = AsyncKernelManager(kernel_name="python3")
-    run_sync(manager.start_kernel)()
-    yield manager
-    run_sync(manager.shutdown_kernel)(now=True)
+    with running_kernel() as manager:
+        yield manager
 
 
 @every_notebook
@@ -45,11 +42,7 @@ def test_a_notebook_runs_to_its_end(path: Path, kernel: AsyncKernelManager, tmp_
     begin_anew = BEGIN_ANEW.format(folder=str(tmp_path), state_dir=str(state_dir))
     notebook.cells.insert(0, nbformat.v4.new_code_cell(begin_anew))
 
-    client = NotebookClient(notebook, km=kernel, timeout=120)
-    try:
-        client.execute()
-    finally:
-        client.kc.stop_channels()
+    execute(notebook, kernel)
 
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert shown
