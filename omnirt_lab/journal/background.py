@@ -53,10 +53,11 @@ class Background:
     def close(self) -> None:
         """Do what was asked for, and end the thread."""
         with self._changed:
-            thread, self._thread = self._thread, None
+            thread, self.is_closing = self._thread, True
             self._changed.notify()
         if thread is not None and thread.is_alive():
             thread.join()
+        self.is_closing = False
 
     def _begin(self) -> None:
         self._pid = os.getpid()
@@ -64,6 +65,8 @@ class Background:
         self._waiting: list[Due] = []
         self._numbers = itertools.count()
         self._thread = None
+        self.is_closing = False
+        """Whether each action is called at once, however late it is due: an action must not put itself off then."""
 
     def _work(self) -> None:
         while (action := self._next()) is not None:
@@ -74,12 +77,12 @@ class Background:
         """Wait for the next action's time; None once all is done and the thread shall end."""
         with self._changed:
             while True:
-                is_closing = self._thread is not threading.current_thread()
                 if not self._waiting:
-                    if is_closing:
+                    if self.is_closing:
+                        self._thread = None  # whoever asks from now on needs a new one
                         return None
                     self._changed.wait()
-                elif (wait_ns := self._waiting[0].at_ns - time.monotonic_ns()) > 0 and not is_closing:
+                elif (wait_ns := self._waiting[0].at_ns - time.monotonic_ns()) > 0 and not self.is_closing:
                     self._changed.wait(wait_ns / NS_PER_S)
                 else:
                     return heapq.heappop(self._waiting).action

@@ -260,9 +260,9 @@ class JobWriter:
 
     def _flush_late(self) -> None:
         self._is_flush_coming = False
-        if self._stored == len(self._events):
+        if self._report is not None or self._stored == len(self._events):
             return
-        if self._has_just_stored():  # what waits now is younger
+        if self._has_just_stored() and not self._background.is_closing:  # what waits now is younger
             self._flush_soon()
         else:
             self._store()
