@@ -286,15 +286,6 @@ def test_a_request_that_cannot_be_is_refused_before_it_is_sent():
             client.submit("x", colour="red")
 
 
-def test_a_full_queue_is_an_error_of_its_own(tmp_path: Path):
-    with (
-        running_server(tmp_path / "state", tmp_path, "--OmniRTApp.runners=0", "--OmniRTApp.max_queued=0") as server,
-        Client(server.url, token=server.token) as client,
-        pytest.raises(QueueFullError),
-    ):
-        client.submit("x")
-
-
 def test_a_wrong_or_missing_token_is_an_error_that_says_how_to_pass_one(server: Serving):
     for token in (None, "wrong"):
         with Client(server.url, token=token) as client:
@@ -318,14 +309,17 @@ def test_nobody_listening_is_an_error_that_says_what_to_do():
     assert "omnirt serve" in raised.value.hint
 
 
-def test_the_client_works_behind_a_base_url(tmp_path: Path):
+def test_the_client_works_behind_a_base_url_and_a_full_queue_is_an_error_of_its_own(tmp_path: Path):
+    flags = ("--OmniRTApp.runners=0", "--OmniRTApp.max_queued=1")
     with (
-        running_server(tmp_path / "state", tmp_path, "--OmniRTApp.runners=0", base_url="/user/ada/") as server,
+        running_server(tmp_path / "state", tmp_path, *flags, base_url="/user/ada/") as server,
         Client(server.url, token=server.token) as client,
     ):
         job = client.submit("x")
 
         assert client.job(job.job_id) == job.view
+        with pytest.raises(QueueFullError):
+            client.submit("x")
 
 
 def test_the_client_loads_neither_torch_nor_the_journal():

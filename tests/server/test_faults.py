@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.server.running import (
-    body,
     post_job,
     processes_of,
     runner_pids,
@@ -79,48 +78,44 @@ def place(own_place: Place) -> Iterator[Place]:
         own_place.stop()
 
 
-def test_a_killed_runner_loses_its_job_alone_and_keeps_all_that_it_emitted(place: Place):
+def test_a_killed_runner_loses_its_job_alone_keeps_all_that_it_emitted_and_who_waits_is_told_so(place: Place):
     server = place.server
     poison = start_endless_job(server)
     waiting = post_job(server)
     (runner,) = runner_pids(server)
     emitted = server.journal.events(poison)
 
-    os.kill(runner, signal.SIGKILL)
+    with server.client.stream("GET", f"/v1/jobs/{poison}/events") as response:
+        os.kill(runner, signal.SIGKILL)
+        told = [line.removeprefix("event: ") for line in response.iter_lines() if line.startswith("event: ")]
 
+    assert told[-1] == "job_lost"
     assert wait_for_state(server, poison, "lost", "failed", "cancelled") == "lost"
     assert wait_for_state(server, waiting.job_id, "succeeded", "failed", "lost") == "succeeded"
     events = server.journal.events(poison)
     assert events[: len(emitted)] == emitted
-    assert [event.event for event in events].count("job_started") == 1
-    assert events[-1].event == "job_lost"
+    assert [event.event for event in events] == told
+    assert told.count("job_started") == 1
     assert server.journal.get_report(server.journal.get_job(poison).run_id).state == "lost"
     (after,) = runner_pids(server)
     assert processes_of(server.state_dir) == {server.process.pid, after}
 
 
-def test_a_request_that_waits_for_a_lost_job_is_told_so(place: Place):
-    server = place.server
-    job_id = start_endless_job(server)
-    lines = server.client.stream("GET", f"/v1/jobs/{job_id}/events")
-    with lines as response:
-        os.kill(runner_pids(server)[0], signal.SIGKILL)
-        names = [line.removeprefix("event: ") for line in response.iter_lines() if line.startswith("event: ")]
-
-    assert names[-1] == "job_lost"
-
-
-@pytest.mark.parametrize("kills", [("server",), ("server", "runner"), ("runner", "server")])
-def test_after_a_killed_server_states_are_right_and_queued_jobs_run(place: Place, kills: tuple[str, ...]):
+@pytest.mark.parametrize("to_the_runner", [signal.SIGSTOP, signal.SIGKILL], ids=lambda number: number.name)
+def test_after_a_killed_server_no_process_is_left_states_are_right_and_queued_jobs_run(
+    place: Place, to_the_runner: signal.Signals
+):
+    """A stopped runner ends with its server too, though it runs no Python code."""
     server = place.server
     running = start_endless_job(server)
     waiting = [post_job(server).job_id for _ in range(2)]
     emitted = server.journal.events(running)
-    pids = {"server": server.process.pid, "runner": runner_pids(server)[0]}
-    for name in kills:
-        os.kill(pids[name], signal.SIGKILL)
+    (left,) = place.sockets.iterdir()
+    os.kill(runner_pids(server)[0], to_the_runner)
+    server.process.kill()
     server.process.wait(30)
     wait_for(lambda: processes_of(place.state_dir) == set(), "the runner ends with its server")
+    assert left.exists()
 
     server = place.server
     assert wait_for_state(server, running, "lost", "cancelled", "failed", "succeeded") == "lost"
@@ -128,16 +123,6 @@ def test_after_a_killed_server_states_are_right_and_queued_jobs_run(place: Place
     assert ends == ["succeeded"] * 2
     assert server.journal.events(running)[: len(emitted)] == emitted
     assert server.client.get("/readyz").status_code == 200
-
-
-def test_what_a_killed_server_left_is_removed_by_the_next_one(place: Place):
-    server = place.server
-    server.client.post("/v1/generate", json=body())
-    server.process.kill()
-    server.process.wait(30)
-    (left,) = place.sockets.iterdir()
-
-    assert place.server is not server
     (new,) = place.sockets.iterdir()
     assert new != left
     assert new.stat().st_mode & 0o777 == 0o700
@@ -155,12 +140,3 @@ def test_a_stopped_server_leaves_no_process_and_no_socket_and_its_queue_waits(pl
     with running_server(place.state_dir, place.home, "--OmniRTApp.runners=0") as server:
         assert server.journal.get_job(running).state == "lost"
         assert server.journal.get_job(waiting).state == "queued"
-
-
-def test_the_runner_ends_with_its_server_also_where_no_python_code_runs(place: Place):
-    server = place.server
-    start_endless_job(server)
-    os.kill(runner_pids(server)[0], signal.SIGSTOP)
-    server.process.kill()
-    server.process.wait(30)
-    wait_for(lambda: processes_of(place.state_dir) == set(), "the stopped runner ends with its server", within_s=5)

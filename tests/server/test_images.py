@@ -14,6 +14,7 @@ from openai import APIStatusError, OpenAI
 from PIL import Image
 
 from omnirt_lab.journal import JobRecord, JobWriter
+from omnirt_lab.records import JobCancelledData
 from tests.server.serving import Serving, running_server
 from tests.server.working import draw, fail, png, start, stop, working
 
@@ -168,15 +169,21 @@ def test_a_job_that_fails_is_an_error_of_its_kind_that_names_the_job(
 
 
 @pytest.mark.parametrize("route", [GENERATIONS, "/v1/generate"])
-def test_a_job_that_is_cancelled_is_409_and_one_whose_worker_dies_is_502(server: Serving, route: str):
+def test_a_cancelled_job_is_409_one_whose_time_was_over_504_and_one_whose_worker_died_502(server: Serving, route: str):
     body = {"prompt": "x"} if route == GENERATIONS else {"inputs": {"prompt": "x"}}
 
     def cancel(writer: JobWriter) -> None:
         server.journal.request_cancel(writer.job.job_id)
         stop(writer)
 
+    def end_late(writer: JobWriter) -> None:
+        start(writer)
+        writer.finish(JobCancelledData(reason="timeout"))
+
     with working(server, cancel):
         cancelled = server.client.post(route, json=body)
+    with working(server, end_late):
+        late = server.client.post(route, json=body)
     answers: list[httpx.Response] = []
     lost = threading.Thread(target=lambda: answers.append(server.client.post(route, json=body)))
     begun = threading.Event()
@@ -191,6 +198,7 @@ def test_a_job_that_is_cancelled_is_409_and_one_whose_worker_dies_is_502(server:
     lost.join()
 
     assert (cancelled.status_code, cancelled.json()["error"]["code"]) == (409, "job_cancelled")
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "job_timeout")
     assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (502, "job_lost")
     assert answers[0].headers["X-Job-Id"] == latest(server).job_id
 

@@ -23,7 +23,6 @@ from tests.server.running import (
     processes_of,
     runner_pids,
     start_endless_job,
-    wait_for,
     wait_for_state,
     wait_for_step,
 )
@@ -113,9 +112,8 @@ def test_an_execution_mode_that_is_not_there_fails_with_its_own_error(server: Se
     assert (response.status_code, response.json()["error"]["code"]) == (400, "not_available")
 
 
-def test_a_child_of_the_runner_that_is_killed_fails_its_job_alone_and_the_next_one_has_a_new_child(server: Serving):
-    config = {**ENDLESS, "execution_mode": "subprocess"}
-    job = post_job(server, config=config)
+def test_a_child_of_the_runner_that_is_killed_fails_its_job_alone(server: Serving):
+    job = post_job(server, config={**ENDLESS, "execution_mode": "subprocess"})
     wait_for_step(server, job.job_id)
     (runner,) = runner_pids(server)
     report = server.client.get(f"/v1/runs/{job.run_id}").json()
@@ -128,8 +126,7 @@ def test_a_child_of_the_runner_that_is_killed_fails_its_job_alone_and_the_next_o
     assert (report["error"]["type"], report["error"]["stage"]) == ("ChildDiedError", "denoise")
     assert "killed by SIGKILL" in report["error"]["message"]
     assert len(report["steps"]) >= 1
-    response = server.client.post("/v1/generate", json=body(config={**config, "timeout_s": 1e-3}))
-    assert (response.status_code, response.json()["error"]["code"]) == (504, "job_timeout")
+    assert server.client.post("/v1/generate", json=body()).status_code == 200
     assert runner_pids(server) == [runner]
 
 
@@ -159,15 +156,6 @@ def test_jobs_of_other_queues_are_left_alone(server: Serving):
         assert server.journal.get_job(job.job_id).state == "queued"
 
 
-def test_a_prewarmed_runner_has_its_model_before_the_first_job(tmp_path: Path):
-    with running_server(tmp_path / "state", tmp_path, "--OmniRTApp.prewarm=True") as server:
-        wait_for(lambda: runner_pids(server), "a runner without a job")
-
-        report = server.client.post("/v1/generate", json=body()).json()["metadata"]
-
-    assert "resident_pipeline" in report["cache_hits"]
-
-
 def test_an_unknown_device_is_an_error_at_once(tmp_path: Path):
     command = [sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser"]
     flags = [
@@ -188,27 +176,25 @@ def test_an_unknown_device_is_an_error_at_once(tmp_path: Path):
     assert "there is no runner device 'tpu:0'" in result.stderr
 
 
-@pytest.mark.parametrize("torch", ["raise ImportError('this torch is broken')", "import os; os._exit(3)"])
-def test_a_runner_that_never_starts_fails_the_waiting_jobs_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch: str
-):
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "torch.py").write_text(torch)
-    monkeypatch.setenv("PYTHONPATH", str(broken))
+def test_a_runner_that_never_starts_fails_the_waiting_jobs_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    torch = tmp_path / "broken" / "torch.py"
+    torch.parent.mkdir()
+    torch.write_text("raise ImportError('this torch is broken')")
+    monkeypatch.setenv("PYTHONPATH", str(torch.parent))
     with running_server(tmp_path / "state", tmp_path) as server:
-        first, second = post_job(server), post_job(server)
-
-        states = {wait_for_state(server, job.job_id, "failed", "lost", "succeeded") for job in (first, second)}
-
-        assert states == {"failed"}
+        waiting = [post_job(server) for _ in range(2)]
+        assert {wait_for_state(server, job.job_id, "failed", "lost", "succeeded") for job in waiting} == {"failed"}
+        messages = [server.journal.get_report(job.run_id).error.message for job in waiting]
+        torch.write_text("import os; os._exit(3)")
         response = server.client.post("/v1/generate", json=body())
-        assert (response.status_code, response.json()["error"]["code"]) == (503, "runner_unavailable")
-        assert "broken" in response.json()["error"]["message"] or "_exit" in torch
         ready = server.client.get("/readyz")
-        assert ready.status_code == 503
-        assert "times in a row" in ready.json()["checks"]["runner"]
-        assert server.journal.find_next(RUNNER_QUEUE) is None
+        left = server.journal.find_next(RUNNER_QUEUE)
+
+    assert all("3 times in a row" in message and "torch is broken" in message for message in messages)
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "runner_unavailable")
+    assert ready.status_code == 503
+    assert "4 times in a row" in ready.json()["checks"]["runner"]
+    assert left is None
 
 
 def with_kernel(use: Callable[[RunnerKernel], Awaitable[None]]) -> None:

@@ -81,7 +81,7 @@ def require_nothing_given_away(server: Serving, response: httpx.Response) -> Non
 
 def session_cookies(server: Serving) -> dict[str, str]:
     """What a browser has after somebody opened the page with the token."""
-    response = httpx.get(f"{server.url}/api/status?token={server.token}")
+    response = httpx.get(f"{server.url}/api/status?token={server.token}", verify=False)
     assert response.status_code == 200
     return dict(response.cookies)
 

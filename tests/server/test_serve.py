@@ -21,7 +21,7 @@ OMNIRT = str(Path(sys.executable).with_name("omnirt"))
 
 @contextmanager
 def served(home: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The greeting of a server that answers, and its process."""
+    """The greeting of a server that answers, and its process, which a Ctrl-C ends."""
     port = free_port()
     log = home / "serve.log"
     with log.open("wb") as file:
@@ -35,47 +35,68 @@ def served(home: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen[byte
     try:
         wait_until_ready(process, f"http://127.0.0.1:{port}/readyz", log)
         yield log.read_text(), process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
     finally:
         stop(process)
 
 
-def test_the_greeting_names_address_and_token_and_its_curl_lines_work(tmp_path: Path):
-    with served(tmp_path) as (greeting, _):
-        command = re.search(r"metrics (curl .*)", greeting)
-        asked = re.search(r"try     (curl .*)", greeting)
-        assert command is not None
-        assert asked is not None
-        metrics = subprocess.run(command[1], shell=True, capture_output=True, text=True, check=True)
-        queued = asked[1].replace('"inputs"', '"async_run": true, "inputs"')
-        answer = subprocess.run(queued, shell=True, capture_output=True, text=True, check=True)
+def found(pattern: str, greeting: str) -> str:
+    match = re.search(pattern, greeting)
+    assert match is not None, greeting
+    return match[1]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server that was told nothing but its port."""
+    with served(tmp_path_factory.mktemp("plain")) as running:
+        yield running
+
+
+def test_the_greeting_names_address_and_token_and_its_curl_lines_work(plain: tuple[str, subprocess.Popen[bytes]]):
+    greeting, _ = plain
+    command, asked = found(r"metrics (curl .*)", greeting), found(r"try     (curl .*)", greeting)
+    metrics = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    queued = asked.replace('"inputs"', '"async_run": true, "inputs"')
+    answer = subprocess.run(queued, shell=True, capture_output=True, text=True, check=True)
 
     assert "# TYPE" in metrics.stdout
     assert '"state":"queued"' in answer.stdout
 
 
-def test_only_the_labs_own_routes_are_there_and_the_root_leads_to_the_page(tmp_path: Path):
-    with served(tmp_path, "--token", "secret") as (greeting, _):
-        url = re.search(r"http://\S+/", greeting)
-        assert url is not None
-        with httpx.Client(base_url=url[0], headers={"Authorization": "Bearer secret"}) as client:
-            kept_out = {path: client.get(path).status_code for path in ("api/kernels", "api/contents", "api/terminals")}
-            jobs = client.get("v1/jobs")
-            root = client.get("")
+def test_only_the_labs_own_routes_are_there_and_the_root_leads_to_the_page(plain: tuple[str, subprocess.Popen[bytes]]):
+    greeting, _ = plain
+    token = found(r"token   (\w+)", greeting)
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=found(r"(http://\S+/)", greeting), headers=headers) as client:
+        kept_out = {path: client.get(path).status_code for path in ("api/kernels", "api/contents", "api/terminals")}
+        jobs = client.get("v1/jobs")
+        root = client.get("")
 
     assert kept_out == dict.fromkeys(kept_out, 404)
     assert root.headers["location"].startswith("/omnirt")
-    assert jobs.json() == {"jobs": [], "next_before": None}
+    assert jobs.json().keys() == {"jobs", "next_before"}
 
 
-def test_metrics_need_the_token_where_others_reach_the_port(tmp_path: Path):
-    with served(tmp_path, "--host", "0.0.0.0", "--token", "secret") as (greeting, _):
-        url = re.search(r"http://\S+/", greeting)
-        assert url is not None
-        without = httpx.get(f"{url[0]}metrics").status_code
-        with_token = httpx.get(f"{url[0]}metrics", headers={"Authorization": "Bearer secret"}).status_code
+def test_the_server_maps_no_torch(plain: tuple[str, subprocess.Popen[bytes]]):
+    _, process = plain
+    maps = Path(f"/proc/{process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+
+    assert "libtorch" not in maps.read_text()
+
+
+def test_metrics_need_the_token_where_others_reach_the_port_and_ctrl_c_stops_the_server(tmp_path: Path):
+    with served(tmp_path, "--host", "0.0.0.0", "--token", "secret") as (greeting, process):
+        url = found(r"(http://\S+/)", greeting)
+        without = httpx.get(f"{url}metrics").status_code
+        with_token = httpx.get(f"{url}metrics", headers={"Authorization": "Bearer secret"}).status_code
 
     assert (without, with_token) == (403, 200)
-    assert "127.0.0.1" in url[0]
+    assert "127.0.0.1" in url
+    assert process.returncode == 0
 
 
 def test_a_configuration_file_wins_over_defaults_and_a_flag_over_both(tmp_path: Path):
@@ -151,19 +172,3 @@ def test_an_unusable_state_directory_is_an_error_that_says_what_to_do(tmp_path: 
     assert result.returncode == 1
     assert "OMNIRT_STATE_DIR" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_ctrl_c_stops_the_server(tmp_path: Path):
-    with served(tmp_path) as (_, process):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-
-
-def test_the_server_maps_no_torch(tmp_path: Path):
-    with served(tmp_path) as (_, process):
-        maps = Path(f"/proc/{process.pid}/maps")
-        if not maps.exists():
-            pytest.skip("needs /proc")
-        mapped = maps.read_text()
-
-    assert "libtorch" not in mapped
