@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from omnirt_lab.export.mlflow import MlflowError
 from omnirt_lab.records import ErrorInfo, JobFailedData
 from tests.journal.writing import begin, run, wish
 
-pytest.importorskip("mlflow", reason="MLflow is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of the libraries beneath it
+pytestmark = [
+    pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own, of the libraries beneath it
+]
 
 PNG = b"\x89PNG a picture"
 

@@ -111,7 +111,7 @@ def test_devices_of_one_call_have_peaks_and_baselines_of_their_own():
     for event in sink.of(StageEnd):
         for device, peak in event.data.other_peak_bytes.items():
             peaks[device] = max(peak, peaks.get(device, 0))
-    assert peaks == {"cuda:1": 2 * 4 * 32 * 32 * 4}
+    assert peaks == {"cuda:1": 2 * 4 * 16 * 16 * 4}, "two latents of four channels in float32"
     assert {event.data.device for event in sink.of(Memory) if event.data.is_baseline} == {"cuda:0", "cuda:1"}
 
 

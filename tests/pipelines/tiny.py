@@ -164,10 +164,10 @@ BUILDERS: dict[str, Callable[[], DiffusionPipeline]] = {
 }
 
 SIZES: dict[str, dict[str, Any]] = {
-    "sd": {"height": 64, "width": 64},
-    "sdxl": {"height": 64, "width": 64},
-    "sd3": {"height": 64, "width": 64, "max_sequence_length": MAX_TOKENS},
-    "flux": {"height": 64, "width": 64, "max_sequence_length": MAX_TOKENS},
+    "sd": {"height": 32, "width": 32},
+    "sdxl": {"height": 32, "width": 32},
+    "sd3": {"height": 32, "width": 32, "max_sequence_length": MAX_TOKENS},
+    "flux": {"height": 32, "width": 32, "max_sequence_length": MAX_TOKENS},
     "wan": {"height": 32, "width": 32, "num_frames": 5, "max_sequence_length": MAX_TOKENS},
 }
 
