@@ -52,8 +52,9 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the batch at hand; at the latest after half a second."""
+        """End after the batch at hand."""
         self._stopping.set()
+        self._cursor.wake()
         if self._thread.ident is not None:
             self._thread.join()
 

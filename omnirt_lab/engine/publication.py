@@ -44,6 +44,7 @@ class Publication:
         self._pipeline = pipeline
         self._queue = published_queue(name)
         self._stopping = threading.Event()
+        self._cursor = engine.journal.cursor()
         self._open = ExitStack()
         self._open.enter_context(guarded(pipeline))
         with ExitStack() as undo:
@@ -60,13 +61,14 @@ class Publication:
     def close(self) -> None:
         """Finish the job at hand and take no more; what still waits is lost, unless another worker has the name."""
         self._stopping.set()
+        self._cursor.wake()
         self._thread.join()
         self._worker.close()
         self.unguard()
 
     def _work(self) -> None:
         journal = self._engine.journal
-        with journal.cursor() as cursor:
+        with self._cursor as cursor:
             while not self._stopping.is_set():
                 try:
                     cursor.after_id = journal.last_event_id()  # before the look at the queue: no job falls between

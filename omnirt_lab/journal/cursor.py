@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -20,10 +21,11 @@ memory. So a reader that was woken and sees nothing looks again, after twice as 
 
 
 class Cursor:
-    """A place among the events of all jobs, or of one. Not for two threads at once.
+    """A place among the events of all jobs, or of one. Not for two threads at once, except that any may `wake` it.
 
     It is a number, not a queue: a reader that stalls costs the writers nothing, and another that starts at `after_id`
-    reads the same. Nothing is held between two reads, except one inotify descriptor after the first `wait`.
+    reads the same. Nothing is held between two reads, except two descriptors after the first `wait`, inotify's and that
+    of `wake`.
     """
 
     def __init__(self, database: Database, *, job_id: str | None = None, after_id: int = 0) -> None:
@@ -31,6 +33,8 @@ class Cursor:
         """Id of the last event that was read: where to begin the next time."""
         self._database = database
         self._watch: Watch | None = None
+        self._watch_lock = threading.Lock()
+        self._is_woken = False
         self._pause_s = FIRST_PAUSE_S
         self._job: int | None = None
         self._after_seq = 0
@@ -76,18 +80,26 @@ class Cursor:
         return entries
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether there is something to read, at the latest after `timeout_s`."""
+        """Whether there is something to read, at the latest after `timeout_s` or when woken."""
         deadline_s = time.monotonic() + timeout_s
         if self._watch is None:  # before the first look, so that no write falls between look and watch
             self._watch = watch_directory(self._database.path.parent)
         while not self._has_news():
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if left_s <= 0 or self._is_woken:
+                self._is_woken = False
                 return False
             is_written = self._watch.wait(min(left_s, self._pause_s))
             self._pause_s = FIRST_PAUSE_S if is_written else min(2 * self._pause_s, MAX_PAUSE_S)
         self._pause_s = FIRST_PAUSE_S
         return True
+
+    def wake(self) -> None:
+        """From another thread: end its `wait`, or the next one."""
+        self._is_woken = True
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.wake()
 
     def is_at_end(self) -> bool:
         """The one job has ended and everything of it was read; never so for the cursor over all."""
@@ -102,7 +114,8 @@ class Cursor:
 
     def close(self) -> None:
         """Stop watching; the cursor can still read."""
-        watch, self._watch = self._watch, None
+        with self._watch_lock:  # nobody wakes a watch whose descriptors may be another's by then
+            watch, self._watch = self._watch, None
         if watch is not None:
             watch.close()
 

@@ -19,8 +19,11 @@ class Watch(Protocol):
     """Something that notices writes since it was made."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Return True at a write, and False after `timeout_s` or when it cannot tell."""
+        """Return True at a write, and False when woken, after `timeout_s`, or when it cannot tell."""
         ...
+
+    def wake(self) -> None:
+        """End the wait of another thread, or the next one."""
 
     def close(self) -> None:
         """Stop watching."""
@@ -33,6 +36,9 @@ class PollingWatch:
         """Return after 20 ms at most."""
         time.sleep(min(timeout_s, POLL_S))
         return False
+
+    def wake(self) -> None:
+        """No wait is long."""
 
     def close(self) -> None:
         """Nothing is held."""
@@ -51,7 +57,9 @@ class InotifyWatch:
     def __init__(self, directory: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = _checked(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._wake_fd: int | None = None
         try:
+            self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             mask = ctypes.c_uint32(self._IN_MODIFY | self._IN_CREATE)
             _checked(libc.inotify_add_watch(self._fd, os.fsencode(directory), mask))
         except OSError:
@@ -59,18 +67,30 @@ class InotifyWatch:
             raise
 
     def wait(self, timeout_s: float) -> bool:
-        """Return at the first write, those since the last call included, or after `timeout_s`."""
+        """Return at the first write, those since the last call included, when woken, or after `timeout_s`."""
+        assert self._wake_fd is not None
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
+        poll.register(self._wake_fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(timeout_s * 1000)}
+        if self._wake_fd in ready:
+            os.eventfd_read(self._wake_fd)
+        if self._fd not in ready:
             return False
         with suppress(BlockingIOError):  # another thread was quicker
             os.read(self._fd, 65536)
         return True
 
+    def wake(self) -> None:
+        """End the wait of another thread, or the next one."""
+        assert self._wake_fd is not None
+        os.eventfd_write(self._wake_fd, 1)
+
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Give the descriptors back."""
         os.close(self._fd)
+        if self._wake_fd is not None:
+            os.close(self._wake_fd)
 
 
 def watch_directory(directory: Path) -> Watch:

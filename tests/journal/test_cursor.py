@@ -157,6 +157,32 @@ def test_both_ways_of_watching_notice_a_write(journal: Journal, is_polling: bool
         writing.join()
 
 
+@pytest.mark.parametrize("is_early", [False, True])
+@pytest.mark.parametrize("is_polling", [False, True])
+def test_a_cursor_waits_no_longer_once_another_thread_wakes_it(journal: Journal, is_polling: bool, is_early: bool):
+    begun, ended = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert not cursor.wait(600)
+        ended.set()
+        journal.close_thread()
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    with journal.cursor() as cursor:
+        cursor._watch = PollingWatch() if is_polling else watch_directory(journal.directory)
+        if is_early:
+            cursor.wake()
+        waiting.start()
+        if not is_early:
+            assert begun.wait(30)
+            cursor.wake()
+        assert ended.wait(30)
+        assert not cursor.wait(0.001), "a wake ends one wait"
+    waiting.join()
+    cursor.wake()  # without effect on one that is closed
+
+
 def test_without_an_inotify_instance_to_spare_a_cursor_polls(journal: Journal):
     watches = []
     try:
