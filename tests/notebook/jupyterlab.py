@@ -1,8 +1,8 @@
 """A real JupyterLab in a real browser: a server process of its own, and notebooks opened, run, saved and looked at.
 
     @pytest.mark.browser
-    def test_a_cell_runs(jupyterlab: JupyterLab, browser: Browser):
-        with jupyterlab.open(browser, jupyterlab.write("1 + 1")) as notebook:
+    def test_a_cell_runs(jupyterlab: JupyterLab):
+        with jupyterlab.open(jupyterlab.write("1 + 1")) as notebook:
             assert notebook.run(0).inner_text() == "2"
 
 A conftest that imports the fixtures `browser` (of `tests.browsing`) and `jupyterlab` has both for its tests.
@@ -16,7 +16,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 PICTURES: Final = Path(__file__).parents[2] / "test-artifacts"
-THEMES: Final = "@jupyterlab/apputils-extension:themes"
+NOTEBOOKS: Final = "notebooks"
 WAIT_MS: Final = 60_000
 VIEWPORT: Final = {"width": 1280, "height": 1000}
 SETTINGS: Final = {
@@ -47,16 +47,10 @@ class Notebook:
     path: Path
     """The file that `save` writes."""
 
-    problems: list[str] = field(default_factory=list)
-    """What was thrown in the page and not caught."""
-
-    asked_elsewhere: list[str] = field(default_factory=list)
-    """Addresses outside of the server that the page has asked for."""
-
     def start(self, index: int) -> None:
         """Begin to run a cell, and do not wait for its end."""
         self._run_cell(index, waits=False)
-        self.cell(index).get_by_text("[*]:").wait_for(timeout=WAIT_MS)
+        self.cell(index).get_by_text("[*]:").wait_for()
 
     def run(self, index: int) -> Locator:
         """Run a cell to its end, and return its output."""
@@ -77,23 +71,34 @@ class Notebook:
 
         return wait_for(found, f"cell {index} says {pattern}")
 
-    def run_all(self) -> None:
-        """Run every cell, in order, to the end."""
-        self.command("notebook:run-all-cells")
-        self.wait_until_idle()
-
     def wait_until_idle(self) -> None:
         """Wait for "Idle" in the status bar; also for a cell that was started."""
-        self.page.locator(".jp-InputPrompt", has_text="[*]:").first.wait_for(state="detached", timeout=WAIT_MS)
-        self.page.locator("#jp-main-statusbar").get_by_text("Idle").wait_for(timeout=WAIT_MS)
+        self.page.locator(".jp-InputPrompt", has_text="[*]:").first.wait_for(state="detached")
+        self.page.locator("#jp-main-statusbar").get_by_text("Idle").wait_for()
 
     def cell(self, index: int) -> Locator:
         """A cell, input and output."""
-        return self.page.locator(".jp-NotebookPanel .jp-Notebook .jp-Cell").nth(index)
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell").nth(index)
 
     def output(self, index: int) -> Locator:
         """What stands under a cell: one element for all of its outputs."""
         return self.cell(index).locator(".jp-Cell-outputArea")
+
+    def open(self) -> None:
+        """Open it, in front of those that are open."""
+        self.command("docmanager:open", path=self.path.name)
+        self.page.wait_for_function(
+            "path => window.jupyterapp.shell.currentWidget?.context?.path === path", arg=self.path.name
+        )
+
+    def wait_for_kernel(self) -> None:
+        """Wait until there is one, and it is idle."""
+        self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.ready")
+        self.wait_until_idle()
+
+    def close(self) -> None:
+        """Close it as it is, without a question; its kernel goes on."""
+        self.page.evaluate("window.jupyterapp.shell.currentWidget.dispose()")
 
     def save(self) -> nbformat.NotebookNode:
         """Save the notebook, and read what the file holds now."""
@@ -106,8 +111,8 @@ class Notebook:
         """Change JupyterLab's colours."""
         self.command("apputils:change-theme", theme=f"JupyterLab {theme.capitalize()}")
         is_light = json.dumps(theme == "light")
-        self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached", timeout=WAIT_MS)
-        self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=WAIT_MS)
+        self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached")
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
     def screenshot(self, name: str, *, of: Locator | None = None) -> None:
         """Keep a picture of the page, or of a part of it, as `test-artifacts/<name>.png`."""
@@ -134,13 +139,15 @@ class Notebook:
 
 @dataclass(frozen=True)
 class JupyterLab:
-    """A JupyterLab server of its own, with its own configuration, data and journal."""
+    """A JupyterLab server of its own, with its own configuration, data and journal, and one page that shows it."""
 
     serving: Serving
     """The process, its address and token, and the journal in which its kernels write."""
 
     root: Path
     """The folder in which its notebooks lie."""
+
+    page: Page
 
     def write(self, *cells: str, name: str | None = None) -> Path:
         """Put a notebook with these code cells into the folder."""
@@ -151,8 +158,8 @@ class JupyterLab:
         return path
 
     @contextmanager
-    def open(self, browser: Browser, path: Path, *, kernel: bool = True) -> Iterator[Notebook]:
-        """Open a notebook in a browser window of its own; at the end its kernel is shut down.
+    def open(self, path: Path, *, kernel: bool = True) -> Iterator[Notebook]:
+        """Open a notebook in front of those that are open; at the end it is closed and its kernel is shut down.
 
         Parameters
         ----------
@@ -160,38 +167,26 @@ class JupyterLab:
             Start one, and wait until it is idle. Without, a copy is opened as if nothing could run it: the page shows
             what the file holds.
         """
-        context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
-        notebook = Notebook(context.new_page(), path if kernel else _without_kernelspec(path))
+        notebook = Notebook(self.page, path if kernel else _without_kernelspec(path))
+        behind = self.page.evaluate("window.jupyterapp.shell.currentWidget?.id")
         try:
-            self._watch(notebook)
-            notebook.page.goto(f"{self.serving.url}/lab?reset&token={self.serving.token}")
-            notebook.page.locator("#jp-main-dock-panel").wait_for(timeout=WAIT_MS)
-            notebook.page.wait_for_function("window.jupyterapp.restored.then(() => true)", timeout=WAIT_MS)
-            notebook.command("docmanager:open", path=notebook.path.name)
+            notebook.open()
             if kernel:
-                notebook.wait_until_idle()
+                notebook.wait_for_kernel()
             else:
-                notebook.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click(timeout=WAIT_MS)
-            notebook.cell(0).wait_for(timeout=WAIT_MS)
+                self.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
+            notebook.cell(0).wait_for()
             yield notebook
         finally:
-            context.close()
-            self._shut_kernel_down(notebook)
-            self.serving.client.put(f"/lab/api/settings/{THEMES}", json={"raw": "{}"})  # the next window is light again
+            notebook.close()
+            self.page.evaluate("id => window.jupyterapp.shell.activateById(id)", behind)
+            for session in self.sessions_of(notebook):
+                self.serving.client.delete(f"/api/sessions/{session}")
 
-    def _watch(self, notebook: Notebook) -> None:
-        def asked(url: str) -> None:
-            if not url.startswith((self.serving.url, "blob:", "data:")):
-                notebook.asked_elsewhere.append(url)
-
-        notebook.page.on("pageerror", lambda error: notebook.problems.append(str(error)))
-        notebook.page.on("request", lambda request: asked(request.url))
-
-    def _shut_kernel_down(self, notebook: Notebook) -> None:
+    def sessions_of(self, notebook: Notebook) -> list[str]:
+        """Ids of what the notebook has of a kernel: one, or none."""
         sessions: list[dict[str, Any]] = self.serving.client.get("/api/sessions").json()
-        for session in sessions:
-            if session["path"] == notebook.path.name:
-                self.serving.client.delete(f"/api/sessions/{session['id']}")
+        return [session["id"] for session in sessions if session["path"] == notebook.path.name]
 
 
 def _without_kernelspec(path: Path) -> Path:
@@ -204,10 +199,9 @@ def _without_kernelspec(path: Path) -> Path:
 
 
 @contextmanager
-def running_jupyterlab(home: Path) -> Iterator[JupyterLab]:
+def running_jupyterlab(home: Path) -> Iterator[Serving]:
     """Start a server, wait until it answers, and stop it by its own process id."""
-    root = home / "notebooks"
-    root.mkdir()
+    (home / NOTEBOOKS).mkdir()
     for name, settings in SETTINGS.items():
         file = home / "settings" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -221,7 +215,7 @@ def running_jupyterlab(home: Path) -> Iterator[JupyterLab]:
         "--allow-root",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={root}",
+        f"--ServerApp.root_dir={home / NOTEBOOKS}",
         f"--IdentityProvider.token={token}",
         f"--LabApp.user_settings_dir={home / 'settings'}",
         f"--LabApp.workspaces_dir={home / 'workspaces'}",
@@ -232,12 +226,32 @@ def running_jupyterlab(home: Path) -> Iterator[JupyterLab]:
     address, state_dir = f"http://127.0.0.1:{port}", home / "state"
     # a thread of anyio's pool may outlive the server that has ended, and with it its process
     with serving(command, address, token, state_dir, home, ready="/api", patience_s=2) as server:
-        yield JupyterLab(server, root)
+        yield server
+
+
+@contextmanager
+def lab_page(browser: Browser, server: Serving) -> Iterator[Page]:
+    """JupyterLab in a window; what is thrown there and not caught, or asked of another server, fails in the end."""
+    problems: list[str] = []
+    asked: list[str] = []
+    context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/lab?reset&token={server.token}")
+    page.locator("#jp-main-dock-panel").wait_for()
+    page.wait_for_function("window.jupyterapp.restored.then(() => true)")
+    yield page
+    context.close()
+    assert problems == []
+    assert [url for url in asked if not url.startswith((server.url, "blob:", "data:"))] == []
 
 
 @pytest.fixture(scope="module")
-def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
-    """One server for the tests of a module."""
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[JupyterLab]:
+    """One server and one page for the tests of a module: to load the page takes longer than most of what is done."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-    with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as running:
-        yield running
+    home = tmp_path_factory.mktemp("jupyterlab")
+    with running_jupyterlab(home) as server, lab_page(browser, server) as page:
+        yield JupyterLab(server, home / NOTEBOOKS, page)

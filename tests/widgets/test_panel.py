@@ -1,4 +1,4 @@
-"""The control panel: its form over a real model's options, its runs on a real engine, and both in a real JupyterLab."""
+"""The control panel: its form over a real model's options, and its runs on a real engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -16,10 +15,6 @@ import omnirt_lab
 from omnirt_lab import Lab
 from omnirt_lab.errors import UnknownModelError
 from omnirt_lab.widgets.panel import Panel
-from tests.notebook.jupyterlab import WAIT_MS, JupyterLab
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 WICKED = "<img src=x onerror=window.hacked=1> $a$ circle"
 
@@ -179,44 +174,3 @@ def test_run_goes_before_what_is_queued_and_a_queued_one_can_be_taken_back(panel
     assert first.report is not None
     assert second.report is not None
     assert first.report.finished_at_ms <= second.report.finished_at_ms  # type: ignore[operator]
-
-
-@pytest.mark.browser
-def test_in_jupyterlab_a_picture_is_run_a_run_is_stopped_and_an_error_is_read(jupyterlab: JupyterLab, browser: Browser):
-    path = jupyterlab.write(
-        "import omnirt_lab as lab\npanel = lab.panel()\npanel",
-        "import time\nwhile len(panel.reports) < 2: time.sleep(0.05)\n[r.state for r in panel.reports]",
-    )
-    with jupyterlab.open(browser, path) as notebook:
-        notebook.page.set_default_timeout(WAIT_MS)
-        shown = notebook.run(0)
-        shown.get_by_label("Prompt").fill(WICKED)
-        shown.get_by_label("Steps").fill("3")
-        shown.get_by_label("Guidance").fill("2.5")
-        shown.get_by_role("button", name="New seed").press("Enter")
-        shown.get_by_role("button", name="Run", exact=True).click()
-        shown.get_by_text("succeeded in").first.wait_for()
-        card = shown.get_by_role("button", name=WICKED).first
-        assert shown.locator("img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-        notebook.screenshot("panel-light", of=notebook.cell(0))
-
-        notebook.start(1)  # from here on the kernel is busy
-        shown.get_by_label("Prompt").fill("a long run")
-        shown.get_by_label("Steps").fill("1000")
-        shown.get_by_role("button", name="Run", exact=True).click()
-        shown.get_by_text("of 1,000 ·").wait_for()
-        shown.get_by_label("Width").fill("63")
-        shown.get_by_role("button", name="Queue").press("Space")
-        shown.get_by_role("alert").get_by_text("width is 63").wait_for()
-        notebook.use_theme("dark")
-        notebook.screenshot("panel-dark", of=notebook.cell(0))
-        shown.get_by_role("button", name="Stop").click()
-        shown.get_by_text("cancelled after").wait_for()
-
-        assert shown.get_by_label("Width").input_value() == "63"
-        card.click()
-        until(lambda: shown.get_by_label("Prompt").input_value() == WICKED)
-        assert shown.get_by_label("Steps").input_value() == "3"
-        notebook.output(1).get_by_text("['cancelled', 'succeeded']").wait_for()
-        assert notebook.page.evaluate("window.hacked") is None
-    assert notebook.problems == []
