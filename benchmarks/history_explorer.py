@@ -126,15 +126,19 @@ def browse(home: Path) -> dict[str, float]:
     """What a person waits for, in Chromium."""
     from playwright.sync_api import sync_playwright
 
-    with running_jupyterlab(home) as jupyterlab:
-        store(jupyterlab.serving.journal)
-        kernel_ms, size_bytes = in_the_kernel(jupyterlab.serving.journal)
-        figures = {"kernel: read and encode all runs": kernel_ms, "kernel: size of the message (kB)": size_bytes / 1000}
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-            with jupyterlab.open(chromium, jupyterlab.write(*CELLS)) as notebook:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        with running_jupyterlab(home, chromium) as jupyterlab:
+            journal = jupyterlab.serving.journal
+            store(journal)
+            kernel_ms, size_bytes = in_the_kernel(journal)
+            figures = {
+                "kernel: read and encode all runs": kernel_ms,
+                "kernel: size of the message (kB)": size_bytes / 1000,
+            }
+            with jupyterlab.open(jupyterlab.write(*CELLS)) as notebook:
                 figures |= in_the_page(notebook)
-            chromium.close()
+        chromium.close()
     return figures
 
 

@@ -199,7 +199,7 @@ def _without_kernelspec(path: Path) -> Path:
 
 
 @contextmanager
-def running_jupyterlab(home: Path) -> Iterator[Serving]:
+def lab_server(home: Path) -> Iterator[Serving]:
     """Start a server, wait until it answers, and stop it by its own process id."""
     (home / NOTEBOOKS).mkdir()
     for name, settings in SETTINGS.items():
@@ -248,10 +248,16 @@ def lab_page(browser: Browser, server: Serving) -> Iterator[Page]:
     assert [url for url in asked if not url.startswith((server.url, "blob:", "data:"))] == []
 
 
+@contextmanager
+def running_jupyterlab(home: Path, browser: Browser) -> Iterator[JupyterLab]:
+    """The server, and the page in this browser."""
+    with lab_server(home) as server, lab_page(browser, server) as page:
+        yield JupyterLab(server, home / NOTEBOOKS, page)
+
+
 @pytest.fixture(scope="module")
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[JupyterLab]:
     """One server and one page for the tests of a module: to load the page takes longer than most of what is done."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-    home = tmp_path_factory.mktemp("jupyterlab")
-    with running_jupyterlab(home) as server, lab_page(browser, server) as page:
-        yield JupyterLab(server, home / NOTEBOOKS, page)
+    with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab"), browser) as running:
+        yield running
