@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from omnirt_lab.errors import InvalidRequestError, NotAvailableError
+from omnirt_lab.executors.collection import uncollected
 
 if TYPE_CHECKING:
     from omnirt_lab.executors.messages import CacheFigures
@@ -106,7 +107,8 @@ def get_executor(mode: ExecutionMode) -> Executor:
             hint=f"Use one of: {', '.join(_MODULES)}.",
         )
     if mode not in _loaded:
-        _loaded[mode] = importlib.import_module(_MODULES[mode]).EXECUTOR
+        with uncollected():
+            _loaded[mode] = importlib.import_module(_MODULES[mode]).EXECUTOR
     return _loaded[mode]
 
 
