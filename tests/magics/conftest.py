@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 
 import pytest
@@ -18,4 +19,5 @@ def shell() -> Iterator[InteractiveShell]:
     shell.run_line_magic("load_ext", "omnirt_lab")
     yield shell
     InteractiveShell.clear_instance()
+    atexit.unregister(shell.atexit_operations)  # each shell would collect garbage for half a second then
     LAB.close()
