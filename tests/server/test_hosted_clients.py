@@ -29,13 +29,14 @@ COLLECT = """id => new Promise((resolve, reject) => {
   const seqs = [];
   const take = message => {
     seqs.push(JSON.parse(message.data).seq);
-    if (message.type === "job_finished") { source.close(); resolve(seqs); }
+    if (ENDS.includes(message.type)) { source.close(); resolve(seqs); }
   };
-  for (const word of WORDS) source.addEventListener(word, take);
+  for (const word of [...WORDS, ...ENDS]) source.addEventListener(word, take);
   source.onerror = () => source.readyState === EventSource.CLOSED && reject(new Error("refused"));
 })"""
 WORDS = ["job_enqueued", "job_started", "stage_start", "stage_end", "step", "memory", "cache_hit", "cache_miss",
-         "warning", "job_finished"]  # fmt: skip
+         "warning"]  # fmt: skip
+ENDS = ["job_finished", "job_failed", "job_cancelled", "job_lost"]
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,11 @@ def test_a_browsers_event_source_gets_every_event_of_a_live_job(hosted: Serving,
     page.goto(f"{hosted.url}/?token={hosted.token}")
     job = client.submit(PROMPT, steps=3, seed=9)
 
-    seqs = page.evaluate(COLLECT.replace("WORDS", json.dumps(WORDS)), job.job_id)
+    collect = COLLECT.replace("WORDS", json.dumps(WORDS)).replace("ENDS", json.dumps(ENDS))
+    seqs = page.evaluate(collect, job.job_id)
 
     context.close()
+    assert hosted.journal.get_job(job.job_id).state == "succeeded"
     assert seqs == [event.seq for event in hosted.journal.events(job.job_id)]
 
 
