@@ -1,15 +1,16 @@
-"""Several processes on one history: one that is killed, one that is interrupted, two that write at once."""
+"""Several processes on one history: two that write at once, one that is killed, one that is interrupted."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from omnirt_lab import Lab
-from omnirt_lab.records import JobLost, Step
+from omnirt_lab.records import JobLost, RunReport, Step
 from tests.journal.writing import REPOSITORY, child
 
 PROMPT = "a red circle on a blue background"
@@ -21,12 +22,17 @@ from omnirt_lab.records import Step
 def tell(event):
     if isinstance(event, Step):
         print(event.data.index, flush=True)
-        if event.data.index == {{pause_at}}:
-            input()
 
-omnirt_lab.generate({PROMPT!r}, steps={{steps}}, seed=7, progress=False, on_event=tell)
+def tell_and_wait(event):
+    tell(event)
+    if isinstance(event, Step) and event.data.index == 10:
+        input()
+
+omnirt_lab.generate({PROMPT!r}, steps=30, progress=False, on_event=tell)
+print("made", flush=True)
+omnirt_lab.generate({PROMPT!r}, steps=20, seed=7, progress=False, on_event=tell_and_wait)
 """
-"""Says each step's index; after `pause_at` it waits, so that whoever reads along acts at that very step."""
+"""Says its runs' steps. The first run draws its seed; the second waits after step 10, to be killed right there."""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither SIGKILL nor SIGINT for a child")
 
@@ -43,29 +49,19 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def start_generating(*, steps: int, pause_at: int = -1) -> subprocess.Popen[str]:
-    return start("-c", GENERATE.format(steps=steps, pause_at=pause_at))
-
-
-def read_up_to(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdout is not None
-    for said in process.stdout:
-        if said.strip() == line:
-            return
-    raise AssertionError(f"it ended without saying {line!r}: {process.communicate()[1]}")
-
-
-def test_a_run_killed_at_step_10_of_20_is_found_as_lost_by_whoever_looks_with_the_rest_intact(lab: Lab) -> None:
-    before = lab.generate(PROMPT, steps=2, seed=1, progress=False).report
-    process = start_generating(steps=20, pause_at=10)
-    read_up_to(process, "10")
+def test_of_two_processes_on_one_history_one_is_killed_at_step_10_of_20_and_nothing_else_is_lost(lab: Lab) -> None:
+    process = start("-c", GENERATE)
+    _read_up_to(process, "0")
+    beside = _generate_until_it_says(lab, process, "made")
+    _read_up_to(process, "10")
     (running,) = lab.journal.list_jobs(states={"running"})
 
     _kill(process)
 
-    lost_row, before_row = lab.history()
+    rows = lab.history(limit=None).rows()
+    (lost_row,) = [row for row in rows if row.state != "succeeded"]
+    rows.remove(lost_row)
     assert (lost_row.run_id, lost_row.state) == (running.run_id, "lost")
-    assert (before_row.run_id, before_row.state) == (before.run_id, "succeeded")
     events = lab.journal.events(running.job_id)
     assert [event.data.index for event in events if isinstance(event, Step)] == list(range(11))
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
@@ -73,7 +69,15 @@ def test_a_run_killed_at_step_10_of_20_is_found_as_lost_by_whoever_looks_with_th
     report = lab.get_report(running.run_id)
     assert (report.state, len(report.steps), report.steps_planned) == ("lost", 11, 20)
     assert report.artifacts == ()
-    assert lab.get_report(before.run_id) == before
+    assert len({row.worker_id for row in rows}) == 2
+    pictures = {row.artifact_sha256 for row in rows}
+    assert len(pictures) == len(rows) == len(beside) + 1, "each picture's file names its run"
+    assert {lab.get_report(row.run_id).probe.events_dropped for row in rows} == {0}
+    assert [lab.get_report(report.run_id) for report in beside] == beside
+
+    (made_there,) = [row for row in rows if row.worker_id == lost_row.worker_id]
+    replay = lab.replay(made_there.run_id, progress=False)
+    assert (replay.verdict, replay.max_abs_diff, replay.differing_fields) == ("bit_exact", 0, ()), "in another process"
 
 
 def test_a_killed_run_is_lost_for_whoever_asks_for_its_report_or_its_job_first(lab: Lab) -> None:
@@ -107,16 +111,23 @@ def test_ctrl_c_ends_the_command_with_130_and_its_run_as_cancelled(lab: Lab) -> 
     assert all(stage.end_t_ns is not None for stage in lab.get_report(row.run_id).stages)
 
 
-def test_two_processes_that_generate_at_once_share_one_history(lab: Lab) -> None:
-    processes = [start_generating(steps=2) for _ in range(2)]
-    exits = [(process.communicate()[1], process.returncode) for process in processes]
+def _generate_until_it_says(lab: Lab, process: subprocess.Popen[str], line: str) -> list[RunReport]:
+    """What this process makes meanwhile, at least one run."""
+    made: list[RunReport] = []
+    reading = threading.Thread(target=_read_up_to, args=(process, line))
+    reading.start()
+    while not made or reading.is_alive():
+        made.append(lab.generate(PROMPT, steps=2, seed=1, progress=False).report)
+    reading.join()
+    return made
 
-    assert [status for _, status in exits] == [0, 0], exits
-    rows = lab.history().rows()
-    assert [row.state for row in rows] == ["succeeded", "succeeded"]
-    assert len({row.worker_id for row in rows}) == 2
-    assert len({row.artifact_sha256 for row in rows}) == 2, "each picture's file names its run"
-    assert [lab.get_report(row.run_id).probe.events_dropped for row in rows] == [0, 0]
+
+def _read_up_to(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    for said in process.stdout:
+        if said.strip() == line:
+            return
+    raise AssertionError(f"it ended without saying {line!r}: {process.communicate()[1]}")
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:
