@@ -21,22 +21,24 @@ def main() -> None:
     """Build, then use what was built."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        venv.create(home / "venv", with_pip=True)
+        venv.create(home / "venv")
         programs = home / "venv" / "bin"
-        cache = subprocess.run([programs / "pip", "cache", "dir"], check=True, capture_output=True, text=True).stdout
+        pip = (sys.executable, "-m", "pip", "--python", programs / "python")
+        cache = subprocess.run(
+            [sys.executable, "-m", "pip", "cache", "dir"], check=True, capture_output=True, text=True
+        )
         environment = {
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "OMNIRT_STATE_DIR": str(home / "state"),
             "HOME": str(home),
-            "PIP_CACHE_DIR": cache.strip(),
+            "PIP_CACHE_DIR": cache.stdout.strip(),
         }
 
         def run(*command: str | Path) -> None:
             subprocess.run([str(word) for word in command], check=True, cwd=ROOT, env=environment)
 
-        pip = (programs / "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
-        run(*pip, "--requirement", "binder/requirements.txt")
+        run(*pip, "install", "--quiet", "--disable-pip-version-check", "--no-compile", "-r", "binder/requirements.txt")
         run("bash", "binder/postBuild")
         convert = (programs / "jupyter", "nbconvert", "--to", "html", "--execute", FIRST, "--output-dir", home)
         run("bash", "binder/start", *convert)
