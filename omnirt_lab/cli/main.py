@@ -11,6 +11,7 @@ from typing import Final
 from omnirt_lab.cli import compare, debug, history, models, replay, run, sweep
 from omnirt_lab.cli.output import print_error
 from omnirt_lab.errors import InvalidRequestError, LabError
+from omnirt_lab.executors.collection import end_quickly
 from omnirt_lab.lab.words import WordsParser
 
 _COMMANDS: Final[dict[str, ModuleType]] = {
@@ -53,6 +54,7 @@ def build_parser(subcommands: dict[str, ModuleType]) -> WordsParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, 1 failed, 2 bad request, 130 interrupted."""
     words = sys.argv[1:] if argv is None else list(argv)
+    end_quickly()
     as_json = "--json" in words
     subcommands = find_commands()
     try:

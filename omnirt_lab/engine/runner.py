@@ -15,6 +15,7 @@ from ipykernel.kernelapp import IPKernelApp
 
 from omnirt_lab.engine.engine import Engine
 from omnirt_lab.executors import get_executor
+from omnirt_lab.executors.collection import end_quickly
 from omnirt_lab.executors.parenthood import die_with_parent
 from omnirt_lab.executors.settings import SETTINGS
 from omnirt_lab.journal import Journal
@@ -74,6 +75,7 @@ def main() -> None:
     """Be a kernel until the server ends; where this is not Linux, ipykernel looks for it once a second."""
     parent = os.environ.get(_PARENT_VARIABLE)
     die_with_parent(None if parent is None else int(parent))
+    end_quickly()
     IPKernelApp.launch_instance([*sys.argv[1:], "--IPKernelApp.ignore_cwd=True", "--HistoryManager.enabled=False"])
 
 

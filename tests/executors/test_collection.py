@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import gc
 from omnirt_lab.executors.collection import uncollected
@@ -23,7 +25,22 @@ with uncollected():
     print(gc.get_stats() == before, gc.isenabled())
 print(any(one is kept[-1] for one in gc.get_objects(generation=2)), gc.isenabled(), gc.get_freeze_count())
 gc.collect()
-last = Circle()
+Circle()
+"""
+
+LAST = """
+from omnirt_lab.executors.collection import end_quickly
+
+class Circle:
+    def __init__(self):
+        self.own = self
+
+    def __del__(self):
+        print("found")
+
+if {quick}:
+    end_quickly()
+Circle()
 """
 
 NOT_MINE = """
@@ -52,8 +69,15 @@ def test_an_executor_s_libraries_are_imported_in_such_a_block() -> None:
     assert _said(IMPORTED) == ["True"]
 
 
-def test_a_block_is_not_collected_and_its_garbage_is_found_later_but_not_at_the_process_s_end() -> None:
-    assert _said(SCRIPT) == ["True False", "True True 0", "found"]
+def test_a_block_is_not_collected_and_its_garbage_is_found_later() -> None:
+    assert _said(SCRIPT) == ["True False", "True True 0", "found", "found"]
+
+
+@pytest.mark.parametrize(("quick", "said"), [(False, ["found"]), (True, [])])
+def test_only_a_process_that_is_told_to_end_quickly_leaves_its_garbage_to_the_system(
+    quick: bool, said: list[str]
+) -> None:
+    assert _said(LAST.format(quick=quick)) == said
 
 
 def test_who_has_frozen_objects_or_stopped_the_collector_finds_both_so() -> None:
