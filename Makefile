@@ -2,7 +2,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Of the thousands of modules that pip would compile, most are never imported; Python compiles the others as it needs them.
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	--constraint constraints.txt
 RUN = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 # The small model gains nothing from a second thread, and on a busy machine its steps wait long for it.
@@ -23,13 +25,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) torch==2.13.0
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.base
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.base $@
 
 demo: $(VENV)/.base  ## draw "a red circle on a blue background" with the built-in model, and show the report
 	$(RUN)/omnirt run "a red circle on a blue background" --steps 20 --seed 7 --out demo-output
