@@ -224,13 +224,15 @@ def _own_variables() -> dict[str, str]:
     """A local cluster's variables, the same ones for each that the process starts, as Ray reads some of them once.
 
     Nobody is told that it is used; it listens on 127.0.0.1 alone, as it does by itself on Windows and macOS; with a
-    token of its own here it writes none into the home directory; and it starts no process for each CPU beforehand.
+    token of its own here it writes none into the home directory; it starts no process for each CPU beforehand; and
+    actors have this process's priority, where Ray's would let any busy program take nearly all of their time.
     """
     own = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_enable_worker_prestart": "0",
         "RAY_prestart_worker_first_driver": "0",
+        "RAY_worker_niceness": "0",
     }
     if not any(name in os.environ for name in _TOKEN_SOURCES):
         own[_TOKEN] = secrets.token_hex(32)

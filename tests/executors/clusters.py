@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def two_nodes() -> Iterator[TwoNodes]:
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the path of a socket ends at 107 bytes
     process = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT, directory],
+        env={**os.environ, "RAY_worker_niceness": "0"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -141,6 +141,7 @@ def test_an_actor_makes_the_same_picture_and_its_report_names_worker_and_node(la
     node, pid = str(there.worker_id).removeprefix(f"{lab.engine.worker.worker_id}/actor-").split("-")
     assert str(span.node).endswith(f"/{node}")
     assert int(pid) in {process.pid for process in _descendants()}
+    assert psutil.Process(int(pid)).nice() == psutil.Process().nice()
 
 
 def test_a_cluster_of_our_own_listens_on_this_machine_alone(lab: Lab) -> None:
