@@ -13,7 +13,7 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads; two threads on shared cores slow tiny models fifteenfold
 os.environ["HF_HUB_OFFLINE"] = "1"
-gc.disable()  # until the tests begin: importing torch and diffusers takes a quarter less
+gc.disable()  # until the tests begin: what is imported until then stays
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would children
 
 
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the libraries: a look through them takes 0.2 s, and each eviction has two."""
+    """Spare the garbage collector the libraries, which each eviction would have it look through."""
     gc.freeze()
     gc.enable()
 

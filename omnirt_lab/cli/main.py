@@ -54,7 +54,8 @@ def build_parser(subcommands: dict[str, ModuleType]) -> WordsParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status: 0, 1 failed, 2 bad request, 130 interrupted."""
     words = sys.argv[1:] if argv is None else list(argv)
-    end_quickly()
+    if argv is None:  # else the process is the caller's
+        end_quickly()
     as_json = "--json" in words
     subcommands = find_commands()
     try:

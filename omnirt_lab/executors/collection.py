@@ -1,7 +1,7 @@
 """The garbage collector, kept from looking through large libraries again and again.
 
-torch and diffusers make half a million objects, which stay. Collecting while they are imported, and once more at the
-process's end, takes a third of the time of a short run.
+torch and diffusers make hundreds of thousands of objects, which stay. Without this they are looked through again and
+again while they are imported, and once more at the process's end.
 """
 
 from __future__ import annotations

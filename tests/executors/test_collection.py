@@ -7,16 +7,18 @@ import sys
 
 import pytest
 
-SCRIPT = """
-import gc
-from omnirt_lab.executors.collection import uncollected
-
+CIRCLE = """
 class Circle:
     def __init__(self):
         self.own = self
 
     def __del__(self):
         print("found")
+"""
+
+SCRIPT = """
+import gc
+from omnirt_lab.executors.collection import uncollected
 
 before = gc.get_stats()
 with uncollected():
@@ -30,13 +32,6 @@ Circle()
 
 LAST = """
 from omnirt_lab.executors.collection import end_quickly
-
-class Circle:
-    def __init__(self):
-        self.own = self
-
-    def __del__(self):
-        print("found")
 
 if {quick}:
     end_quickly()
@@ -70,14 +65,14 @@ def test_an_executor_s_libraries_are_imported_in_such_a_block() -> None:
 
 
 def test_a_block_is_not_collected_and_its_garbage_is_found_later() -> None:
-    assert _said(SCRIPT) == ["True False", "True True 0", "found", "found"]
+    assert _said(CIRCLE + SCRIPT) == ["True False", "True True 0", "found", "found"]
 
 
 @pytest.mark.parametrize(("quick", "said"), [(False, ["found"]), (True, [])])
 def test_only_a_process_that_is_told_to_end_quickly_leaves_its_garbage_to_the_system(
     quick: bool, said: list[str]
 ) -> None:
-    assert _said(LAST.format(quick=quick)) == said
+    assert _said(CIRCLE + LAST.format(quick=quick)) == said
 
 
 def test_who_has_frozen_objects_or_stopped_the_collector_finds_both_so() -> None:
